@@ -1,0 +1,111 @@
+"""Guards for arguments: one sentence that names the argument, the allowed range and the value."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+
+import torch
+
+
+def check_int(name: str, value: int, *, low: int | None = None, high: int | None = None) -> int:
+    """Return ``value`` as an ``int`` in ``[low, high]``, else raise.
+
+    Examples
+    --------
+    >>> check_int("num_ops", 2, low=0)
+    2
+    >>> check_int("num_ops", -1, low=0)
+    Traceback (most recent call last):
+    ValueError: num_ops must be an integer >= 0, got -1
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer{_span(low, high)}, got {value!r}")
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise ValueError(f"{name} must be an integer{_span(low, high)}, got {value}")
+    return int(value)
+
+
+def check_number(
+    name: str, value: float, *, low: float | None = None, high: float | None = None
+) -> float:
+    """Return ``value`` as a finite ``float`` in ``[low, high]``, else raise.
+
+    Examples
+    --------
+    >>> check_number("factor", float("nan"), low=0)
+    Traceback (most recent call last):
+    ValueError: factor must be a finite number >= 0, got nan
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a finite number{_span(low, high)}, got {value!r}")
+    below = low is not None and value < low
+    above = high is not None and value > high
+    if not math.isfinite(value) or below or above:
+        raise ValueError(f"{name} must be a finite number{_span(low, high)}, got {value}")
+    return float(value)
+
+
+def check_images(name: str, images: torch.Tensor) -> torch.Tensor:
+    """Return ``images`` if it is a uint8 tensor of shape ``(..., 3, H, W)``, else raise.
+
+    Examples
+    --------
+    >>> check_images("images", torch.zeros(3, 8, 8))
+    Traceback (most recent call last):
+    TypeError: images must be a uint8 tensor of shape (..., 3, H, W), got dtype torch.float32; \
+convert with v2.functional.to_dtype(images, torch.uint8, scale=True)
+    """
+    expected = f"{name} must be a uint8 tensor of shape (..., 3, H, W)"
+    if not isinstance(images, torch.Tensor):
+        raise TypeError(f"{expected}, got {type(images).__name__}")
+    if images.dtype != torch.uint8:
+        raise TypeError(
+            f"{expected}, got dtype {images.dtype}; "
+            "convert with v2.functional.to_dtype(images, torch.uint8, scale=True)"
+        )
+    shape = tuple(images.shape)
+    if images.ndim < 3 or shape[-3] != 3:
+        hint = "; repeat a grey channel with images.expand(..., 3, H, W)" if _grey(shape) else ""
+        raise ValueError(f"{expected}, got shape {shape}{hint}")
+    if 0 in shape[-2:]:
+        raise ValueError(f"{expected} with H, W >= 1, got shape {shape}")
+    return images
+
+
+def check_labels(name: str, labels: torch.Tensor, *, num_classes: int) -> torch.Tensor:
+    """Return ``labels`` if it is a 1-D int64 tensor with values in ``[0, num_classes)``.
+
+    Examples
+    --------
+    >>> check_labels("labels", torch.tensor([0, 12]), num_classes=10)
+    Traceback (most recent call last):
+    ValueError: labels must be in [0, 9], got 12 at position 1
+    """
+    if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64 or labels.ndim != 1:
+        got = (
+            f"{labels.dtype} of shape {tuple(labels.shape)}"
+            if isinstance(labels, torch.Tensor)
+            else type(labels).__name__
+        )
+        raise TypeError(f"{name} must be an int64 tensor of shape (n,), got {got}")
+    wrong = ((labels < 0) | (labels >= num_classes)).nonzero().flatten()
+    if len(wrong):
+        position = int(wrong[0])
+        raise ValueError(
+            f"{name} must be in [0, {num_classes - 1}], "
+            f"got {int(labels[position])} at position {position}"
+        )
+    return labels
+
+
+def _grey(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 2 or (len(shape) >= 3 and shape[-3] == 1)
+
+
+def _span(low: float | None, high: float | None) -> str:
+    if low is not None and high is not None:
+        return f" in [{low}, {high}]"
+    if low is not None:
+        return f" >= {low}"
+    return f" <= {high}" if high is not None else ""

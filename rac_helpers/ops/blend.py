@@ -1,0 +1,157 @@
+"""Four operations that blend the image with a degraded version of itself.
+
+All are ``factor * image + (1 - factor) * other``: the other picture is black (brightness), grey
+(color), one flat grey (contrast) or blurred (sharpness). A factor above 1 moves away from it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rac_helpers._check import check_images, check_number
+
+
+def brightness(image: Tensor, factor: float) -> Tensor:
+    """Multiply every pixel by ``factor``.
+
+    Parameters
+    ----------
+    image : Tensor
+        uint8, shape ``(..., 3, H, W)``.
+    factor : float
+        At least 0: 0 is black, 1 leaves the image as it is, above 1 is brighter.
+
+    Returns
+    -------
+    Tensor
+        uint8, same shape.
+
+    Raises
+    ------
+    ValueError
+        If ``factor`` is negative, infinite or NaN.
+
+    Examples
+    --------
+    >>> brightness(torch.tensor([10, 100, 200], dtype=torch.uint8).reshape(3, 1, 1), 1.5).flatten()
+    tensor([ 15, 150, 255], dtype=torch.uint8)
+    """
+    factor = check_number("factor", factor, low=0)
+    return _to_uint8(check_images("image", image).mul(factor))
+
+
+def color(image: Tensor, factor: float) -> Tensor:
+    """Blend the image with its grey version: saturation.
+
+    Parameters
+    ----------
+    image : Tensor
+        uint8, shape ``(..., 3, H, W)``.
+    factor : float
+        At least 0: 0 is grey, 1 leaves the image as it is, above 1 is more colourful.
+
+    Returns
+    -------
+    Tensor
+        uint8, same shape.
+
+    Raises
+    ------
+    ValueError
+        If ``factor`` is negative, infinite or NaN.
+
+    Examples
+    --------
+    >>> color(torch.tensor([200, 100, 50], dtype=torch.uint8).reshape(3, 1, 1), 0.0).flatten()
+    tensor([124, 124, 124], dtype=torch.uint8)
+    """
+    factor = check_number("factor", factor, low=0)
+    return _blend(check_images("image", image), _grey(image), factor)
+
+
+def contrast(image: Tensor, factor: float) -> Tensor:
+    """Blend the image with one grey value, the mean of its grey version.
+
+    Parameters
+    ----------
+    image : Tensor
+        uint8, shape ``(..., 3, H, W)``.
+    factor : float
+        At least 0: 0 is a flat grey, 1 leaves the image as it is, above 1 has more contrast.
+
+    Returns
+    -------
+    Tensor
+        uint8, same shape.
+
+    Raises
+    ------
+    ValueError
+        If ``factor`` is negative, infinite or NaN.
+
+    Examples
+    --------
+    >>> contrast(torch.tensor([[[0, 200]]] * 3, dtype=torch.uint8), 0.5)[0]
+    tensor([[ 49, 149]], dtype=torch.uint8)
+    """
+    factor = check_number("factor", factor, low=0)
+    mean = _grey(check_images("image", image)).mean(dim=(-3, -2, -1), keepdim=True)
+    return _blend(image, mean, factor)
+
+
+def sharpness(image: Tensor, factor: float) -> Tensor:
+    """Blend the image with a slightly blurred version of itself.
+
+    Parameters
+    ----------
+    image : Tensor
+        uint8, shape ``(..., 3, H, W)``. Images less than 3 pixels high or wide come back as
+        they are.
+    factor : float
+        At least 0: 0 is the blurred image, 1 leaves it as it is, above 1 sharpens.
+
+    Returns
+    -------
+    Tensor
+        uint8, same shape. The outermost row and column of pixels stay as they are.
+
+    Raises
+    ------
+    ValueError
+        If ``factor`` is negative, infinite or NaN.
+
+    Examples
+    --------
+    >>> dot = torch.zeros(3, 3, 3, dtype=torch.uint8)
+    >>> dot[:, 1, 1] = 130
+    >>> sharpness(dot, 0.0)[0, 1, 1], sharpness(dot, 1.5)[0, 1, 1]
+    (tensor(50, dtype=torch.uint8), tensor(170, dtype=torch.uint8))
+    """
+    factor = check_number("factor", factor, low=0)
+    if min(check_images("image", image).shape[-2:]) < 3:
+        return image.clone()
+    out = image.float()
+    inner = out[..., 1:-1, 1:-1]
+    rows = out[..., :-2, :] + out[..., 1:-1, :] + out[..., 2:, :]
+    window = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]  # sum over 3 x 3 pixels
+    blurred = ((window + 4 * inner) / 13).round()  # the centre weighs 5, each neighbour 1
+    # computed before `inner` is written to; add with alpha rounds as torchvision does
+    out[..., 1:-1, 1:-1] = inner.add(blurred - inner, alpha=1.0 - factor)
+    return _to_uint8(out)
+
+
+def _to_uint8(values: Tensor) -> Tensor:
+    return values.clamp_(0, 255).to(torch.uint8)  # cuts off the fraction, as torchvision does
+
+
+def _grey(image: Tensor) -> Tensor:
+    """Brightness as the eye weighs the channels: float, whole numbers, shape (..., 1, H, W)."""
+    red, green, blue = image.unbind(-3)
+    grey = red.mul(0.2989).add(green, alpha=0.587).add(blue, alpha=0.114)
+    return grey.floor().unsqueeze(-3)
+
+
+def _blend(image: Tensor, other: Tensor, factor: float) -> Tensor:
+    """``factor * image + (1 - factor) * other``."""
+    return _to_uint8(image.mul(factor).add_(other, alpha=1.0 - factor))

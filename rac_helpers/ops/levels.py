@@ -1,0 +1,151 @@
+"""Five operations that give every value of a channel a new value, wherever the pixel stands."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rac_helpers._check import check_images, check_int, check_number
+
+
+def identity(image: Tensor) -> Tensor:
+    """Return a copy of the image, unchanged.
+
+    Parameters
+    ----------
+    image : Tensor
+        uint8, shape ``(..., 3, H, W)``.
+
+    Returns
+    -------
+    Tensor
+        uint8, same shape.
+
+    Examples
+    --------
+    >>> identity(torch.full((3, 1, 2), 7, dtype=torch.uint8)).flatten().tolist()
+    [7, 7, 7, 7, 7, 7]
+    """
+    return check_images("image", image).clone()
+
+
+def posterize(image: Tensor, bits: int) -> Tensor:
+    """Keep only the highest ``bits`` bits of each value.
+
+    Parameters
+    ----------
+    image : Tensor
+        uint8, shape ``(..., 3, H, W)``.
+    bits : int
+        From 0 (black) to 8 (unchanged).
+
+    Returns
+    -------
+    Tensor
+        uint8, same shape.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``bits`` is no integer from 0 to 8.
+
+    Examples
+    --------
+    >>> posterize(torch.tensor([15, 130, 255], dtype=torch.uint8).reshape(3, 1, 1), 2).flatten()
+    tensor([  0, 128, 192], dtype=torch.uint8)
+    """
+    bits = check_int("bits", bits, low=0, high=8)
+    return check_images("image", image) & (256 - 2 ** (8 - bits))
+
+
+def solarize(image: Tensor, threshold: float) -> Tensor:
+    """Invert all values of at least ``threshold``.
+
+    Parameters
+    ----------
+    image : Tensor
+        uint8, shape ``(..., 3, H, W)``.
+    threshold : float
+        From 0 (everything is inverted) to 256 (nothing is).
+
+    Returns
+    -------
+    Tensor
+        uint8, same shape.
+
+    Raises
+    ------
+    ValueError
+        If ``threshold`` is outside 0 to 256.
+
+    Examples
+    --------
+    >>> solarize(torch.tensor([10, 128, 250], dtype=torch.uint8).reshape(3, 1, 1), 128).flatten()
+    tensor([ 10, 127,   5], dtype=torch.uint8)
+    """
+    threshold = check_number("threshold", threshold, low=0, high=256)
+    return torch.where(check_images("image", image) >= threshold, 255 - image, image)
+
+
+def auto_contrast(image: Tensor) -> Tensor:
+    """Stretch each channel so that its darkest value becomes 0 and its brightest 255.
+
+    Parameters
+    ----------
+    image : Tensor
+        uint8, shape ``(..., 3, H, W)``.
+
+    Returns
+    -------
+    Tensor
+        uint8, same shape. A channel of one single value stays as it is. For most value ranges the
+        brightest becomes 254, not 255: float32 rounding, kept because torchvision has it too.
+
+    Examples
+    --------
+    >>> auto_contrast(torch.tensor([[[100, 120, 186]]] * 3, dtype=torch.uint8))[0]
+    tensor([[  0,  59, 255]], dtype=torch.uint8)
+    """
+    values = check_images("image", image).float()
+    low = values.amin(dim=(-2, -1), keepdim=True)
+    high = values.amax(dim=(-2, -1), keepdim=True)
+    flat = low == high
+    step = torch.where(flat, 1.0, (high - low) * (1.0 / 255))
+    stretched = (values - torch.where(flat, 0.0, low)) / step
+    return stretched.clamp_(0, 255).to(torch.uint8)  # cuts off the fraction, as torchvision does
+
+
+def equalize(image: Tensor) -> Tensor:
+    """Spread the values of each channel so that all levels are used about equally often.
+
+    Parameters
+    ----------
+    image : Tensor
+        uint8, shape ``(..., 3, H, W)``.
+
+    Returns
+    -------
+    Tensor
+        uint8, same shape. A channel with too few distinct pixels stays as it is.
+
+    Notes
+    -----
+    The look-up table is Pillow's: with the histogram's running count ``c`` and
+    ``step = (pixels - pixels of the brightest value) // 255``, the value ``v`` becomes
+    ``(c[v - 1] + step // 2) // step``.
+
+    Examples
+    --------
+    >>> narrow = (torch.arange(32 * 32) // 16 + 90).reshape(1, 32, 32).expand(3, -1, -1)
+    >>> narrow.unique().tolist()[:4], equalize(narrow.to(torch.uint8)).unique().tolist()[:4]
+    ([90, 91, 92, 93], [0, 5, 11, 16])
+    """
+    flat = check_images("image", image).flatten(-2).long()  # (..., 3, H*W)
+    ones = torch.ones_like(flat)
+    histogram = torch.zeros(*flat.shape[:-1], 256, dtype=torch.long).scatter_add_(-1, flat, ones)
+    brightest = histogram.gather(-1, flat.amax(-1, keepdim=True))
+    step = (flat.shape[-1] - brightest) // 255
+    before = histogram.cumsum(-1) - histogram  # pixels darker than each value
+    table = ((before + step // 2) // step.clamp(min=1)).clamp(0, 255)
+    spread = table.gather(-1, flat)
+    return torch.where(step > 0, spread, flat).to(torch.uint8).reshape(image.shape)
