@@ -121,6 +121,33 @@ class Op:
         amount = level.scale * float(bins[self.magnitude])  # float32 steps, as in torchvision
         return level.center + (self.sign * amount if level.signed else amount)
 
+    def describe(self, *, height: int, width: int) -> str:
+        """Say in words what the operation does on an image of this size.
+
+        Examples
+        --------
+        >>> Op("Rotate", magnitude=9, sign=-1).describe(height=32, width=32)
+        'Rotate by -9°'
+        >>> Op("Posterize", magnitude=9).describe(height=32, width=32)
+        'Posterize to 7 bits'
+        """
+        amount = self.amount(height=height, width=width)
+        if amount is None:
+            return self.name
+        if LEVELS[self.name].unit == "shift_px":
+            amount = int(amount)
+        return self.name + _WORDS[LEVELS[self.name].unit].format(round(amount, 2))
+
+
+_WORDS = {
+    "slope": " by {:+g} px per px",
+    "shift_px": " by {:+d} px",
+    "angle_deg": " by {:+g}°",
+    "factor": " × {:g}",
+    "bits": " to {} bits",
+    "threshold": " from {:g} up",
+}
+
 
 def check_ops(names: Sequence[str]) -> tuple[str, ...]:
     """Return the names of operations as a tuple, or raise ``ValueError`` for an unknown one."""
