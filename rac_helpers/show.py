@@ -1,0 +1,156 @@
+"""What a chapter shows besides explorers: pictures, the package's own code, transcripts."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import html
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from IPython.display import Markdown
+
+from rac_helpers import _picture
+from rac_helpers.explore import Frame
+
+
+class Picture:
+    """A picture with its caption, which is also its alternative text; made by :func:`picture`."""
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, Any]:
+        caption = self.frame.caption
+        tag = _picture.img_tag(_picture.encode(self.frame.image), caption)
+        return {
+            "text/html": f"<figure>{tag}<figcaption>{html.escape(caption)}</figcaption></figure>",
+            "image/png": base64.b64encode(_picture.png_bytes(self.frame.image)).decode(),
+            "text/plain": repr(self),
+        }
+
+    def __repr__(self) -> str:
+        return f"<Picture: {self.frame.caption}>"
+
+
+def picture(image: Any, caption: str) -> Picture:
+    """Show one picture that does not move, with a sentence that says what it shows.
+
+    Parameters
+    ----------
+    image : torch.Tensor, PIL.Image.Image, matplotlib Figure or Axes
+        A tensor is uint8 of shape ``(3, H, W)``.
+    caption : str
+        Visible caption and alternative text.
+
+    Returns
+    -------
+    Picture
+        An object that the notebook shows as the last line of a cell.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``image`` is no picture or ``caption`` is empty.
+
+    Examples
+    --------
+    >>> import torch
+    >>> picture(torch.zeros(3, 8, 8, dtype=torch.uint8), "A black square.")
+    <Picture: A black square.>
+    """
+    return Picture(Frame(getattr(image, "figure", None) or image, caption))
+
+
+def source(*objects: Callable) -> Markdown:
+    """Show the code of functions or classes as it stands in the package, without docstrings.
+
+    Parameters
+    ----------
+    *objects : callable
+        Functions or classes.
+
+    Returns
+    -------
+    IPython.display.Markdown
+        A Python code block; its first line names the file.
+
+    Raises
+    ------
+    TypeError
+        If an object is neither a function nor a class.
+
+    Examples
+    --------
+    >>> from rac_helpers.rng import make_generator
+    >>> print(source(make_generator).data)
+    ```python
+    # rac_helpers/rng.py
+    def make_generator(seed: int) -> torch.Generator:
+        return torch.Generator().manual_seed(check_int("seed", seed, low=0, high=_MAX_SEED))
+    ```
+    """
+    blocks, module = [], None
+    for item in objects:
+        if not (inspect.isfunction(item) or inspect.isclass(item)):
+            raise TypeError(f"objects must be functions or classes, got {type(item).__name__}")
+        code = _without_docstrings(textwrap.dedent(inspect.getsource(item)))
+        if item.__module__ != module:
+            module = item.__module__
+            code = f"# {_path(module)}\n{code}"
+        blocks.append(code)
+    return Markdown("```python\n" + "\n\n".join(blocks) + "\n```")
+
+
+def transcript(steps: Sequence[Mapping[str, str]]) -> Markdown:
+    """Show recorded steps: for each its title, its code and what it printed or raised.
+
+    Parameters
+    ----------
+    steps : sequence of mapping
+        Each with the keys ``title``, ``code`` and ``output``, as in
+        ``book/results/article_samples.json``.
+
+    Returns
+    -------
+    IPython.display.Markdown
+        Code blocks with their outputs.
+
+    Examples
+    --------
+    >>> print(transcript([{"title": "A sum", "code": "print(1 + 1)", "output": "2"}]).data)
+    **A sum**
+    <BLANKLINE>
+    ```python
+    print(1 + 1)
+    ```
+    <BLANKLINE>
+    ```text
+    2
+    ```
+    """
+    parts = []
+    for step in steps:
+        parts.append(f"**{step['title']}**")
+        parts.append(f"```python\n{step['code']}\n```")
+        parts.append(f"```text\n{step['output']}\n```")
+    return Markdown("\n\n".join(parts))
+
+
+def _path(module: str) -> str:
+    return module.replace(".", "/") + ".py"
+
+
+def _without_docstrings(code: str) -> str:
+    lines = code.rstrip().splitlines()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
+            statement = node.body[0]
+            for index in range(statement.lineno - 1, statement.end_lineno):
+                lines[index] = None
+    kept = "\n".join(line for line in lines if line is not None)
+    while "\n\n\n" in kept:
+        kept = kept.replace("\n\n\n", "\n\n")
+    return kept.replace(":\n\n    ", ":\n    ")
