@@ -1,0 +1,1 @@
+"""Small programs that build and check the course; run them with ``python -m tools.<name>``."""
