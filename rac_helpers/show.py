@@ -12,8 +12,8 @@ from typing import Any
 
 from IPython.display import Markdown
 
-from rac_helpers import _picture
 from rac_helpers.explore import Frame
+from rac_helpers.explore.picture import encode, img_tag, png_bytes
 
 
 class Picture:
@@ -24,10 +24,10 @@ class Picture:
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, Any]:
         caption = self.frame.caption
-        tag = _picture.img_tag(_picture.encode(self.frame.image), caption)
+        tag = img_tag(encode(self.frame.image), caption)
         return {
             "text/html": f"<figure>{tag}<figcaption>{html.escape(caption)}</figcaption></figure>",
-            "image/png": base64.b64encode(_picture.png_bytes(self.frame.image)).decode(),
+            "image/png": base64.b64encode(png_bytes(self.frame.image)).decode(),
             "text/plain": repr(self),
         }
 

@@ -64,7 +64,7 @@ def test_allowed_imports_pass(tmp_path):
         ("prune___masks", "from rac_helpers import nas", "only lower layers"),
         ("ops", "if TYPE_CHECKING:\n    from rac_helpers.prune import Mask", "only lower layers"),
         ("ops", "if TYPE_CHECKING:\n    x = 1\nelse:\n    from . import data", "only lower layers"),
-        ("exercises", "from rac_helpers._page import page", "only lower layers"),
+        ("exercises", "from rac_helpers.explore.page import page", "only lower layers"),
         ("rng", "from rac_helpers import records", "only lower layers"),
         ("_check", "from rac_helpers import rng", "only lower layers"),
         ("__init__", "from rac_helpers import ops", "must import none"),

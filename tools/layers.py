@@ -4,8 +4,8 @@ The rules (``python -m tools.layers`` prints what breaks them and exits with 1):
 
 1. A module of ``rac_helpers`` imports only modules of lower layers. Modules of layer 0 may also
    import ``_check``, which imports none. Imports inside functions count, too. A subpackage
-   (``prune/``) is one module, and so are the files of ``PART_OF`` with theirs: parts may import
-   each other. The package's own ``__init__`` imports none.
+   (``prune/``) is one module, whose parts may import each other. The package's own ``__init__``
+   imports none.
 2. Every module stands in ``LAYERS``.
 3. A module has at most 300 lines, a function at most 25 lines of code in its body (docstring,
    comments and blank lines not counted), and at most 5 positional parameters beside ``self``.
@@ -28,13 +28,7 @@ LAYERS = {
     3: ("nas", "tune"),
     4: ("plots",),
     5: ("explore", "exercises"),
-}
-# Files that hold a part of the module named here; for the rules they are that module.
-PART_OF = {
-    "_live": "explore",
-    "_page": "explore",
-    "_picture": "explore",
-    "show": "explore",
+    6: ("show",),
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
 TO_CHECK = {("_check", name) for name in LAYERS[0] if name != "_check"}
@@ -87,12 +81,12 @@ def imported_modules(tree: ast.Module, parts: tuple[str, ...]) -> Iterator[tuple
         for name in names:
             below = name.split(".")[1:] if name.split(".")[0] == PACKAGE else []
             if below and not below[0].startswith("__"):
-                yield PART_OF.get(below[0], below[0]), node.lineno, node in types_only
+                yield below[0], node.lineno, node in types_only
 
 
 def layer_problems(path: Path, parts: tuple[str, ...]) -> Iterator[str]:
     """Yield the forbidden imports of one module."""
-    own = PART_OF.get(parts[0], parts[0])
+    own = parts[0]
     if own != "__init__" and own not in LAYER_OF:
         yield f"{path}: module {own!r} stands in no layer; add it to LAYERS in tools/layers.py"
         return

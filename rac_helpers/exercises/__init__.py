@@ -1,0 +1,36 @@
+"""Checks of the exercises: each takes the reader's answer and raises with a hint if it is wrong.
+
+A check tries the answer on cases where typical mistakes show, and says which mistake it looks
+like. It never shows the solution; that is folded away below the exercise.
+"""
+
+from rac_helpers.exercises.hint import CORRECT, Hint, expect, run
+from rac_helpers.exercises.measuring import (
+    check_compression_ratio,
+    check_conv_macs,
+    check_standard_error,
+    check_typical_latency,
+)
+from rac_helpers.exercises.randaugment import (
+    check_augment_batch,
+    check_draw_names,
+    check_enhance_factor,
+    check_repeat_probability,
+    check_to_torchvision,
+)
+
+__all__ = [
+    "CORRECT",
+    "Hint",
+    "check_augment_batch",
+    "check_compression_ratio",
+    "check_conv_macs",
+    "check_draw_names",
+    "check_enhance_factor",
+    "check_repeat_probability",
+    "check_standard_error",
+    "check_to_torchvision",
+    "check_typical_latency",
+    "expect",
+    "run",
+]

@@ -1,0 +1,74 @@
+"""What a check says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+CORRECT = "Correct."
+
+
+class Hint(AssertionError):  # noqa: N818 - it is a hint, not a failure of the program
+    """The answer is not right yet; the message says what to look at."""
+
+
+def expect(condition: bool, hint: str) -> None:
+    """Raise :class:`Hint` unless the condition holds.
+
+    Parameters
+    ----------
+    condition : bool
+        Whether the answer passes.
+    hint : str
+        What to look at if it does not.
+
+    Raises
+    ------
+    Hint
+        If the condition is false.
+
+    Examples
+    --------
+    >>> expect(1 + 1 == 3, "count again")
+    Traceback (most recent call last):
+    rac_helpers.exercises.hint.Hint: count again
+    """
+    if not condition:
+        raise Hint(hint)
+
+
+def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call the reader's function; an error in it becomes a hint that names the call.
+
+    Parameters
+    ----------
+    function : callable
+        The answer. ``NotImplementedError`` passes through: the exercise is still open.
+
+    Raises
+    ------
+    Hint
+        If ``function`` is no function, or raises.
+
+    Examples
+    --------
+    >>> run(abs, -3)
+    3
+    >>> run(7)
+    Traceback (most recent call last):
+    rac_helpers.exercises.hint.Hint: the answer must be a function, got int
+    """
+    expect(callable(function), f"the answer must be a function, got {type(function).__name__}")
+    try:
+        return function(*args, **kwargs)
+    except NotImplementedError:
+        raise
+    except Exception as error:
+        shown = ", ".join([*map(_short, args), *(f"{k}={_short(v)}" for k, v in kwargs.items())])
+        name = getattr(function, "__name__", "your function")
+        raise Hint(f"{name}({shown}) raised {type(error).__name__}: {error}") from error
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"<{type(value).__name__}>"

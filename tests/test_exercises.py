@@ -1,0 +1,257 @@
+"""Each check accepts a right answer and rejects a list of typical wrong ones."""
+
+import random
+import statistics
+
+import pytest
+import torch
+
+from rac_helpers import exercises
+from rac_helpers.augment import OPS, apply_ops, draw_ops
+from rac_helpers.exercises import Hint
+
+
+def right_factor(magnitude, sign):
+    return 1 + sign * 0.9 * magnitude / 30
+
+
+def right_draw(num_ops, generator):
+    return [OPS[int(torch.randint(14, (), generator=generator))] for _ in range(num_ops)]
+
+
+def right_batch(images, generator):
+    return torch.stack([apply_ops(x, draw_ops(2, 9, generator=generator)) for x in images])
+
+
+def right_probability(num_ops):
+    new = 1.0
+    for drawn in range(num_ops):
+        new *= (14 - drawn) / 14
+    return 1 - new
+
+
+def right_convert(magnitude):
+    if not 0 <= magnitude <= 10 or 3 * magnitude != int(3 * magnitude):
+        raise ValueError(magnitude)
+    return int(3 * magnitude)
+
+
+def right_macs(c_in, c_out, kernel, side_out, groups):
+    return c_out * c_in // groups * kernel**2 * side_out**2
+
+
+def right_ratio(num_weights, zero_share, bits):
+    return 32 * num_weights / (num_weights * (1 - zero_share) * bits + num_weights)
+
+
+def right_latency(times_ms, warmup):
+    return statistics.median(times_ms[warmup:])
+
+
+def right_error(accuracy, num_images):
+    return (accuracy * (1 - accuracy) / num_images) ** 0.5
+
+
+def _sort_in_place(times_ms, warmup):
+    del times_ms[:warmup]
+    times_ms.sort()
+    return statistics.median(times_ms)
+
+
+def _in_place(images, generator):
+    images.copy_(right_batch(images, generator))
+    return images
+
+
+def _same_for_all(images, generator):
+    return apply_ops(images, draw_ops(2, 9, generator=generator))
+
+
+def _two_halves(images, generator):
+    return torch.cat([_same_for_all(half, generator) for half in images.chunk(2)])
+
+
+def _unseeded(num_ops, generator):
+    return [random.choice(OPS) for _ in range(num_ops)]
+
+
+def _weighted(num_ops, generator):
+    index = torch.randint(20, (num_ops,), generator=generator).clamp(max=13)
+    return [OPS[i] for i in index]
+
+
+CASES = {
+    "enhance_factor": (
+        right_factor,
+        [
+            (lambda m, s: s * 0.9 * m / 30, "factor 1"),  # forgets the 1
+            (lambda m, s: 1 + s * 0.9 * m / 31, "number 30"),  # 31 bins, but the last is 30
+            (lambda m, s: 1 + 0.9 * m / 30, "other way"),  # ignores the sign
+            (lambda m, s: 0.18 * m / 3 + 0.1, "factor 1"),  # the released code's formula
+            (lambda m, s: 1 + s * 0.9 * (m / 30) ** 2, "straight line"),
+            (lambda m, s: "1.0", "factor 1"),
+            (lambda m: 1.0, "raised TypeError"),
+            (1.0, "must be a function"),
+        ],
+    ),
+    "draw_names": (
+        right_draw,
+        [
+            (lambda n, g: random.Random(0).sample(OPS, n), "draws are the same"),
+            (_unseeded, "use the generator"),
+            (
+                lambda n, g: [OPS[i] for i in torch.randperm(14, generator=g)[:n]],
+                "with replacement",
+            ),
+            (lambda n, g: right_draw(1, g) * n, "too often"),
+            (lambda n, g: right_draw(2, g), "list of 0 names"),
+            (lambda n, g: tuple(right_draw(n, g)), "list of 0 names"),
+            (_weighted, "not uniform"),
+            (
+                lambda n, g: [OPS[int(torch.randint(13, (), generator=g))] for _ in range(n)],
+                "never came",
+            ),
+            (lambda n, g: ["Blur"] * n, "only names from OPS"),
+        ],
+    ),
+    "augment_batch": (
+        right_batch,
+        [
+            (_same_for_all, "once per image"),
+            (_in_place, "written to"),
+            (_two_halves, "for every image"),
+            (lambda x, g: right_batch(x, g).float() / 255, "must be uint8"),
+            (lambda x, g: right_batch(x, g)[0], "must be a tensor of shape"),
+            (lambda x, g: list(right_batch(x, g)), "must be a tensor of shape"),
+            (
+                lambda x, g: right_batch(x, torch.Generator().manual_seed(torch.seed() % 999)),
+                "seed",
+            ),
+        ],
+    ),
+    "repeat_probability": (
+        right_probability,
+        [
+            (lambda n: n / 14, "cannot repeat"),
+            (lambda n: 0.0 if n == 1 else 1 / 14, "num_ops=3"),
+            (lambda n: (n - 1) / 14, "num_ops=3"),
+            (lambda n: 0.0 if n == 1 else 1 / 14**n, "num_ops=2"),
+            (lambda n: 0.0, "num_ops=2"),
+            (lambda n: right_probability(n) if n < 14 else 0.5, "must repeat"),
+        ],
+    ),
+    "to_torchvision": (
+        right_convert,
+        [
+            (lambda m: m, "full strength"),
+            (lambda m: 3 * m, "raise ValueError"),
+            (lambda m: min(int(3 * m), 30), "raise ValueError"),
+            (lambda m: m + 20 if m else 0, "12 degrees"),
+            (lambda m: 3.0 * m, "integer"),
+            (lambda m: round(right_convert(m if m in (0, 4, 10) else 1)), "raise ValueError"),
+        ],
+    ),
+}
+
+
+CASES |= {
+    "conv_macs": (
+        right_macs,
+        [
+            (lambda i, o, k, s, g: o * i * k**2, "the parameters"),
+            (lambda i, o, k, s, g: 2 * right_macs(i, o, k, s, g), "FLOPs"),
+            (lambda i, o, k, s, g: o * i * k**2 * s, "output has two sides"),
+            (lambda i, o, k, s, g: o * i * k * s**2, "kernel has two sides"),
+            (lambda i, o, k, s, g: k * k, "channels are missing"),  # the article's product
+            (lambda i, o, k, s, g: k * k * s**2, "channels are missing"),
+            (lambda i, o, k, s, g: i * k**2 * s**2, "one output channel"),
+            (lambda i, o, k, s, g: right_macs(i, o, k, s, 1), "c_in / groups"),
+            (lambda i, o, k, s, g: right_macs(i, o, k, s, g) // g, "once"),
+            (lambda i, o, k, s, g: right_macs(i, o, k, s, g) + o * s**2, "bias"),
+            (lambda i, o, k, s, g: 7 * right_macs(i, o, k, s, g), "too large"),
+            (lambda i, o, k, s, g: None, "must be a number"),
+        ],
+    ),
+    "compression_ratio": (
+        right_ratio,
+        [
+            (lambda n, z, b: 1 / right_ratio(n, z, b), "compressed / original"),  # article A3
+            (lambda n, z, b: 100 / right_ratio(n, z, b), "per cent"),
+            (lambda n, z, b: n / (n + n * z), "zeros twice"),  # article A4
+            (lambda n, z, b: 100 * n / (n + n * z), "zeros twice"),
+            (lambda n, z, b: 1 / (1 - z), "instead of 32"),
+            (lambda n, z, b: 32 / b, "zeros are not stored"),
+            (lambda n, z, b: 32 / ((1 - z) * b), "mask is missing"),
+            (lambda n, z, b: 32 / ((1 - z) * (b + 1)), "not only the kept ones"),
+            (lambda n, z, b: 32 / (z * b + 1), "weights that are not stored"),
+            (lambda n, z, b: right_ratio(n, z, b) / 8, "same unit"),
+            (lambda n, z, b: right_ratio(n, z, b) * 8, "same unit"),
+            (lambda n, z, b: right_ratio(n, z, b) / n, "cancels"),
+            (lambda n, z, b: n / (n - n * z) * 2, "too"),
+        ],
+    ),
+    "typical_latency": (
+        right_latency,
+        [
+            (lambda t, w: sum(t) / len(t), "mean of all"),
+            (lambda t, w: statistics.mean(t[w:]), "one slow run"),
+            (lambda t, w: statistics.median(t), "median of all"),
+            (lambda t, w: min(t[w:]), "fastest"),
+            (lambda t, w: t[0], "first run"),
+            (lambda t, w: t[w:][len(t[w:]) // 2], "sort"),
+            (lambda t, w: statistics.median(sorted(t)[w:]), "before you sort"),
+            (lambda t, w: statistics.median(sorted(t)[:-w]), "not the slowest"),
+            (lambda t, w: statistics.median(t[w + 1 :]), "exactly the first"),
+            (lambda t, w: statistics.median(t[w - 1 :]), "exactly the first"),
+            (lambda t, w: sorted(t[w:])[len(t[w:]) // 2], "two in the middle"),
+            (lambda t, w: statistics.median(t[-w or 0 :]), "too small"),
+            (_sort_in_place, "was changed"),
+        ],
+    ),
+    "standard_error": (
+        right_error,
+        [
+            (lambda a, n: (a * (1 - a)) ** 0.5, "one image"),
+            (lambda a, n: a * (1 - a) / n, "square root"),
+            (lambda a, n: (a * (1 - a)) ** 0.5 / n, "not by num_images"),
+            (lambda a, n: (a / n) ** 0.5, r"\(1 - accuracy\) is missing"),
+            (lambda a, n: ((1 - a) / n) ** 0.5, "factor accuracy is missing"),
+            (lambda a, n: n**-0.5, "depends on the accuracy"),
+            (lambda a, n: 0.5 * n**-0.5, "largest it can be"),
+            (lambda a, n: 100 * right_error(a, n), "percentage points"),
+            (lambda a, n: 1.96 * right_error(a, n), "95 % interval"),
+            (lambda a, n: right_error(min(a, 0.99), n), "too large"),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_right_answer_is_accepted(name):
+    check = getattr(exercises, f"check_{name}")
+    assert check(CASES[name][0]) == exercises.CORRECT
+
+
+@pytest.mark.parametrize(
+    ("name", "position"), [(name, i) for name, case in CASES.items() for i in range(len(case[1]))]
+)
+def test_typical_mistake_is_rejected_with_its_hint(name, position):
+    wrong, hint = CASES[name][1][position]
+    state = torch.get_rng_state()
+    with pytest.raises(Hint, match=hint):
+        getattr(exercises, f"check_{name}")(wrong)
+    torch.set_rng_state(state)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_open_exercise_stays_open(name):
+    def todo(*args):
+        raise NotImplementedError("your turn")
+
+    with pytest.raises(NotImplementedError):
+        getattr(exercises, f"check_{name}")(todo)
+
+
+def test_every_check_is_covered_here():
+    checks = {name.removeprefix("check_") for name in exercises.__all__ if "check_" in name}
+    assert checks == set(CASES)
