@@ -493,3 +493,10 @@ def test_ledger_refuses_nothing_and_strangers():
         metrics.ledger([])
     with pytest.raises(TypeError, match="rows must hold LedgerRow only, got dict"):
         metrics.ledger([{"name": "dense"}])
+
+
+def test_peak_memory_of_a_slice_does_not_count_what_it_was_cut_from():
+    model = nn.Linear(10, 5)
+    whole = torch.zeros(1000, 10)
+    part, copy = whole[:1], whole[:1].clone()
+    assert metrics.peak_memory_bytes(model, part) == metrics.peak_memory_bytes(model, copy)

@@ -74,6 +74,7 @@ def peak_memory_bytes(model: nn.Module, example: torch.Tensor) -> int:
     840
     """
     meter = _LiveBytes(model)
+    example = example.clone()  # a slice would count all that it was cut from
     with eval_mode(model), torch.no_grad(), meter:
         meter.add(example)
         model(example)

@@ -41,7 +41,8 @@ def catalogue() -> pd.DataFrame:
         }
         for name, entry in _read_catalogue().items()
     }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("name")
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return table.rename_axis("network", axis="columns")  # a named index makes a second header row
 
 
 def load_weights(name: str) -> nn.Module:
