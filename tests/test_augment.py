@@ -396,3 +396,52 @@ def test_equal_places_of_paper_and_torchvision_are_equal_pixels(value):
 
 def test_module_lists_what_it_offers():
     assert all(hasattr(augment, name) for name in augment.__all__)
+
+
+# -- found in review ------------------------------------------------------------------------------
+
+
+class _Given(torch.utils.data.Dataset):
+    """The same picture again and again, with a generator given to each call."""
+
+    def __init__(self, *, shared):
+        self.transform = RandAugment(2, 20)
+        self.shared = make_generator(0) if shared else None
+
+    def __len__(self):
+        return 16
+
+    def __getitem__(self, index):
+        generator = self.shared or make_generator(index)
+        return self.transform(PICTURES[0], generator=generator)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_given_generator_is_used_as_it_is_in_workers_too(shared):
+    results = []
+    for num_workers in (0, 1):
+        loader = torch.utils.data.DataLoader(
+            _Given(shared=shared), num_workers=num_workers, generator=make_generator(1)
+        )
+        results.append([batch.numpy().tobytes() for batch in loader])
+    assert results[0] == results[1]
+    assert len(set(results[0])) > 10
+
+
+@pytest.mark.parametrize(
+    ("sample", "kinds"), [(PICTURES[0].numpy(), "ndarray"), ({"label": 3}, "int"), ([], "nothing")]
+)
+def test_a_sample_without_a_picture_is_refused(sample, kinds):
+    with pytest.raises(TypeError, match=f"PIL image or a uint8 tensor, got {kinds}"):
+        RandAugment()(sample)
+
+
+def test_all_frames_of_a_video_get_the_same_draw():
+    video = tv_tensors.Video(PICTURES[0].expand(6, -1, -1, -1))
+    result = RandAugment(2, 20, generator=make_generator(0))(video)
+    assert isinstance(result, tv_tensors.Video)
+    assert len({frame.numpy().tobytes() for frame in result}) == 1
+
+
+def test_an_empty_batch_comes_back_empty():
+    assert RandAugment()(torch.zeros(0, 3, 8, 8, dtype=torch.uint8)).shape == (0, 3, 8, 8)

@@ -176,3 +176,37 @@ def test_bad_images(name):
         operation(torch.zeros(3, 0, 8, dtype=torch.uint8))
     with pytest.raises(TypeError, match="got list"):
         operation([[1, 2, 3]])
+
+
+@pytest.mark.parametrize("name", [*PAIRS, *PLAIN])
+def test_operations_stay_on_the_device_of_the_image(name):
+    """``meta`` stands for any other device: mixing it with the CPU is an error, too."""
+    image = torch.zeros(3, 16, 16, dtype=torch.uint8, device="meta")
+    amount = {"posterize": (4,)}.get(name, () if name in PLAIN else (0.5,))
+    result = (PLAIN if name in PLAIN else PAIRS)[name][0](image, *amount)
+    assert result.device.type == "meta"
+    assert result.shape == image.shape
+
+
+@pytest.mark.parametrize("name", [*PAIRS, *PLAIN])
+def test_one_pixel_and_strided_images(name, photograph):
+    amount = {"posterize": (4,)}.get(name, () if name in PLAIN else (0.5,))
+    ours, reference = (PLAIN if name in PLAIN else PAIRS)[name][:2]
+    for image in (photograph[:, :1, :1], photograph.flip(-1)[:, ::3, 1::2]):
+        assert torch.equal(ours(image, *amount), reference(image, *amount))
+
+
+def test_large_images_are_not_kept_in_the_cache():
+    from rac_helpers.ops.geometry import _source_index
+
+    _source_index.cache_clear()
+    ops.rotate(torch.zeros(3, 600, 600, dtype=torch.uint8), 12.0)
+    assert _source_index.cache_info().currsize == 0
+    ops.rotate(torch.zeros(3, 32, 32, dtype=torch.uint8), 12.0)
+    assert _source_index.cache_info().currsize == 1
+
+
+def test_shifts_beyond_the_image_leave_it_black(photograph):
+    for shift in (1e9, -1e9):
+        assert ops.translate_x(photograph, shift).sum() == 0
+        assert ops.translate_y(photograph, shift).sum() == 0

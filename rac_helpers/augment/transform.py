@@ -47,7 +47,9 @@ class RandAugment(v2.Transform):
     Notes
     -----
     Different from torchvision: a batch ``(B, 3, H, W)`` gets its own draws for every image, and
-    a PIL image is processed as a tensor, so that both give the same pixels.
+    a PIL image is processed as a tensor, so that both give the same pixels. (torchvision's own PIL
+    path differs by one level in Color, Contrast, Sharpness and AutoContrast, and fetches other
+    pixels in ShearX, ShearY, Rotate and, at its threshold, Solarize.)
 
     Examples
     --------
@@ -77,13 +79,14 @@ class RandAugment(v2.Transform):
         if not replacement:
             check_int("num_ops (without replacement)", num_ops, low=0, high=len(self.ops))
         self._source = WorkerGenerator(generator)
+        self._given: torch.Generator | None = None
 
     def draw(self, generator: torch.Generator | None = None) -> list[Op]:
         """Draw the operations for one image, from ``generator`` or from the transform's own."""
         return draw_ops(
             self.num_ops,
             self.magnitude,
-            generator=generator or self._source.get(),
+            generator=generator or self._given or self._source.get(),
             num_magnitude_bins=self.num_magnitude_bins,
             ops=self.ops,
             replacement=self.replacement,
@@ -91,15 +94,15 @@ class RandAugment(v2.Transform):
         )
 
     def forward(self, *inputs: Any, generator: torch.Generator | None = None) -> Any:
-        """Transform a sample; draws come from ``generator`` if one is given."""
+        """Transform a sample; draws come from ``generator``, as it is, if one is given."""
         if generator is None:
             return super().forward(*inputs)
         twin = copy.copy(self)
-        twin._source = WorkerGenerator(generator)
+        twin._given = generator
         return twin(*inputs)
 
     def check_inputs(self, flat_inputs: list[Any]) -> None:
-        """Refuse samples with boxes, masks or key points (called by torchvision)."""
+        """Refuse samples without a picture, or with boxes, masks or key points."""
         unmoved = (tv_tensors.BoundingBoxes, tv_tensors.Mask, tv_tensors.KeyPoints)
         for item in flat_inputs:
             if isinstance(item, unmoved):
@@ -108,6 +111,10 @@ class RandAugment(v2.Transform):
                     "along with the picture"
                 )
 
+        if not any(isinstance(item, PIL.Image.Image | torch.Tensor) for item in flat_inputs):
+            kinds = ", ".join(sorted({type(item).__name__ for item in flat_inputs})) or "nothing"
+            raise TypeError(f"inputs must hold a PIL image or a uint8 tensor, got {kinds}")
+
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Transform one picture (called by torchvision for every picture of the sample)."""
         if isinstance(inpt, PIL.Image.Image):
@@ -115,8 +122,10 @@ class RandAugment(v2.Transform):
                 raise ValueError(f"image must have mode 'RGB', got {inpt.mode!r}; convert it first")
             return F.to_pil_image(self.transform(F.pil_to_tensor(inpt), params))
         images = check_images("image", inpt)
-        if images.ndim > 3:
-            stacked = torch.stack([self.transform(image, params) for image in images])
-            return tv_tensors.wrap(stacked, like=inpt)
-        result = apply_ops(images, self.draw())
+        if images.ndim == 3 or isinstance(inpt, tv_tensors.Video):  # one draw for all frames
+            result = apply_ops(images, self.draw())
+        else:
+            result = images.clone()
+            for index, image in enumerate(images):
+                result[index] = self.transform(image.as_subclass(torch.Tensor), params)
         return tv_tensors.wrap(result, like=inpt)

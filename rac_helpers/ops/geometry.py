@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rac_helpers._check import check_images, check_number
 
-_MAX_SHIFT_PX = 10_000
+CACHED_PX = 256 * 256  # larger maps are not kept: they would fill the memory
 
 
 def rotate(image: Tensor, angle_deg: float) -> Tensor:
@@ -140,8 +140,8 @@ def translate_x(image: Tensor, shift_px: float) -> Tensor:
     >>> translate_x(torch.tensor([[[1, 2, 3]]] * 3, dtype=torch.uint8), 1.9)[0]
     tensor([[0, 1, 2]], dtype=torch.uint8)
     """
-    shift = check_number("shift_px", shift_px, low=-_MAX_SHIFT_PX, high=_MAX_SHIFT_PX)
-    return _sample(image, (1.0, 0.0, -float(int(shift)), 0.0, 1.0, 0.0))
+    shift = _whole_px(shift_px, check_images("image", image).shape[-1])
+    return _sample(image, (1.0, 0.0, -shift, 0.0, 1.0, 0.0))
 
 
 def translate_y(image: Tensor, shift_px: float) -> Tensor:
@@ -169,8 +169,8 @@ def translate_y(image: Tensor, shift_px: float) -> Tensor:
     >>> translate_y(torch.tensor([[[1], [2], [3]]] * 3, dtype=torch.uint8), -1)[0].flatten()
     tensor([2, 3, 0], dtype=torch.uint8)
     """
-    shift = check_number("shift_px", shift_px, low=-_MAX_SHIFT_PX, high=_MAX_SHIFT_PX)
-    return _sample(image, (1.0, 0.0, 0.0, 0.0, 1.0, -float(int(shift))))
+    shift = _whole_px(shift_px, check_images("image", image).shape[-2])
+    return _sample(image, (1.0, 0.0, 0.0, 0.0, 1.0, -shift))
 
 
 def _slope(slope: float) -> float:
@@ -178,10 +178,16 @@ def _slope(slope: float) -> float:
     return math.tan(math.atan(check_number("slope", slope, low=-1, high=1)))
 
 
+def _whole_px(shift_px: float, side: int) -> float:
+    """Cut off the fraction; further than the whole side is all black anyway."""
+    return float(max(-side, min(side, int(check_number("shift_px", shift_px)))))
+
+
 def _sample(image: Tensor, matrix: tuple[float, ...]) -> Tensor:
     """Fetch every pixel from where the inverse affine ``matrix`` says it came from."""
     height, width = check_images("image", image).shape[-2:]
-    index, outside = _source_index(matrix, height, width)
+    find = _source_index if height * width <= CACHED_PX else _source_index.__wrapped__
+    index, outside = (part.to(image.device) for part in find(matrix, height, width))
     return image.flatten(-2).index_select(-1, index).masked_fill_(outside, 0).reshape(image.shape)
 
 

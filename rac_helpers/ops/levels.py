@@ -142,7 +142,7 @@ def equalize(image: Tensor) -> Tensor:
     """
     flat = check_images("image", image).flatten(-2).long()  # (..., 3, H*W)
     ones = torch.ones_like(flat)
-    histogram = torch.zeros(*flat.shape[:-1], 256, dtype=torch.long).scatter_add_(-1, flat, ones)
+    histogram = flat.new_zeros(*flat.shape[:-1], 256).scatter_add_(-1, flat, ones)
     brightest = histogram.gather(-1, flat.amax(-1, keepdim=True))
     step = (flat.shape[-1] - brightest) // 255
     before = histogram.cumsum(-1) - histogram  # pixels darker than each value

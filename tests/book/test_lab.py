@@ -57,12 +57,24 @@ def tiny_notebook(folder: Path) -> Path:
     return folder / "tiny.ipynb"
 
 
+def chapter_01(folder: Path) -> Path:
+    """Copy the chapter on measuring."""
+    return copy_chapter("01", folder)
+
+
 def chapter_02(folder: Path) -> Path:
-    """Copy the chapter on RandAugment; the folder is its own, so nothing of ours is written."""
-    found = sorted(CHAPTERS.glob("02_*.ipynb"))
+    """Copy the chapter on RandAugment."""
+    return copy_chapter("02", folder)
+
+
+def copy_chapter(number: str, folder: Path) -> Path:
+    """Copy a chapter and the records that it reads, so that nothing of ours is written."""
+    found = sorted(CHAPTERS.glob(f"{number}_*.ipynb"))
     if not found:
-        pytest.fail(f"{CHAPTERS} holds no chapter 02")
-    return Path(shutil.copy(found[0], folder))
+        pytest.fail(f"{CHAPTERS} holds no chapter {number}")
+    shutil.copytree(CHAPTERS.parent / "book" / "results", folder / "book" / "results")
+    (folder / "chapters").mkdir()
+    return Path(shutil.copy(found[0], folder / "chapters"))
 
 
 def free_port() -> int:
@@ -169,11 +181,11 @@ def at_start(handle: Locator) -> bool:
     return handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemin")
 
 
-@pytest.mark.parametrize("make_notebook", [tiny_notebook, chapter_02])
+@pytest.mark.parametrize("make_notebook", [tiny_notebook, chapter_01, chapter_02])
 def test_sliders_compute_live(browser: Browser, tmp_path: Path, make_notebook, report):
     notebook = make_notebook(tmp_path)
     calls = count_explore_calls(notebook)
-    with lab_server(tmp_path) as address:
+    with lab_server(notebook.parent) as address:
         context = browser.new_context(viewport={"width": 1280, "height": 900})
         page = context.new_page()
         open_and_run(page, address, notebook)
