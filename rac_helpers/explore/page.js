@@ -1,4 +1,4 @@
-// One explorer of the built page. Address: #name?num_ops=3&magnitude=14;other?level=20
+// One explorer of the built page. Address: #name?num_ops=3&magnitude=15;other?level=20
 (() => {
   const figure = document.currentScript.closest("figure");
   const find = (selector) => figure.querySelector(selector);
