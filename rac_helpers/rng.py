@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import random
 from collections.abc import Iterator
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -26,20 +27,35 @@ def derive_seed(*parts: int | str) -> int:
     Parameters
     ----------
     *parts : int or str
-        For example a run's seed and the number of the epoch.
+        For example a run's seed and the number of the epoch. Integers of numpy count as int.
 
     Returns
     -------
     int
         A seed in ``[0, 2**63)``; different parts give unrelated seeds.
 
+    Raises
+    ------
+    TypeError
+        If a part is neither an integer nor a text.
+
     Examples
     --------
     >>> derive_seed(0, 1) == derive_seed(0, 1), derive_seed(0, 1) == derive_seed(1, 0)
     (True, False)
     """
-    digest = hashlib.sha256(repr(parts).encode()).digest()
+    plain = tuple(_plain(part) for part in parts)
+    digest = hashlib.sha256(repr(plain).encode()).digest()
     return int.from_bytes(digest[:8], "big") & _MAX_SEED
+
+
+def _plain(part: int | str) -> int | str:
+    """The same value as int or str of Python, whose ``repr`` is the same everywhere."""
+    if isinstance(part, str):
+        return str(part)
+    if isinstance(part, bool) or not isinstance(part, Integral):
+        raise TypeError(f"parts must be integers or texts, got {part!r}")
+    return int(part)
 
 
 def make_generator(seed: int) -> torch.Generator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import math
@@ -10,6 +11,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from hypothesis import strategies as st
 
 from rac_helpers import records
 from rac_helpers.records import Record, frame, load
+from rac_helpers.records.files import locked
 
 GIVEN = {"name": "pruning", "command": "python experiments/pruning.py", "data": "digits 800/200"}
 CONFIG = {"method": "magnitude-global", "sparsity": 0.8, "stage": "cut"}
@@ -134,6 +137,79 @@ def test_frame_of_no_rows_is_empty(record):
     assert frame(record).empty
 
 
+# --- several processes ----------------------------------------------------------------------
+
+APPEND = """
+import sys
+from rac_helpers.records import Record
+print("ready", flush=True)
+sys.stdin.readline()
+for seed in range(20):
+    given = {"name": "pruning", "command": "python x.py", "data": "digits 800/200"}
+    Record.open(sys.argv[1], **given).append(config={"by": sys.argv[2]}, seed=seed, metrics={})
+"""
+
+
+def test_two_processes_at_once_lose_no_row(tmp_path):
+    path, names = tmp_path / "run.json", ["one", "two"]
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", APPEND, str(path), name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in names
+    ]
+    for child in children:
+        assert child.stdout.readline() == "ready\n"
+    for child in children:  # both are there: go
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    for child in children:
+        assert child.communicate(timeout=120)[1] == ""
+        assert child.returncode == 0
+    rows = [(row["config"]["by"], row["seed"]) for row in load(path)["rows"]]
+    assert sorted(rows) == [(name, seed) for name in names for seed in range(20)]
+    assert os.listdir(tmp_path) == ["run.json"]
+
+
+def test_a_lock_is_waited_for_and_then_named(record):
+    before = record.path.read_bytes()
+    start = time.monotonic()
+    with (
+        locked(record.path),
+        pytest.raises(TimeoutError, match=r"pruning\.json is locked by .*\.pruning\.json\.lock"),
+        locked(record.path, timeout_s=0.3),
+    ):
+        raise AssertionError("two hold the lock")
+    assert time.monotonic() - start >= 0.3
+    assert record.path.read_bytes() == before
+    record.append(config=CONFIG, seed=0, metrics=METRICS)  # the lock was given back
+
+
+def test_the_lock_of_a_killed_process_is_named_at_once_and_kept(record):
+    lock = record.path.with_name(".pruning.json.lock")
+    lock.write_text("")
+    an_hour_ago = time.time() - 3600
+    os.utime(lock, (an_hour_ago, an_hour_ago))
+    start = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"lock, which is 36\d\d s old; .* delete it"):
+        record.append(config=CONFIG, seed=0, metrics=METRICS)
+    assert time.monotonic() - start < 5
+    assert lock.exists()
+    lock.unlink()
+    record.append(config=CONFIG, seed=0, metrics=METRICS)
+
+
+def test_an_error_gives_the_lock_back(record):
+    record.append(config=CONFIG, seed=0, metrics=METRICS)
+    with pytest.raises(ValueError, match="has a row with seed 0"):
+        record.append(config=CONFIG, seed=0, metrics=METRICS)
+    assert os.listdir(record.path.parent) == ["pruning.json"]
+
+
 # --- crashes --------------------------------------------------------------------------------
 
 FULL_DISK = """
@@ -240,6 +316,32 @@ def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path):
         Record.open(tmp_path, **GIVEN)
 
 
+@contextlib.contextmanager
+def ordinary_user():
+    """Root may write everywhere, so be somebody else for a moment."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows folders have no such permission")
+def test_a_read_only_folder_is_refused_at_once():
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o555)
+        with ordinary_user():
+            with pytest.raises(PermissionError):  # else the test would prove nothing
+                Path(folder, "probe").write_text("")
+            with pytest.raises(OSError, match=r"path must be a file .*Permission denied"):
+                Record.open(Path(folder, "run.json"), **GIVEN)
+        os.chmod(folder, 0o755)
+        assert os.listdir(folder) == []
+
+
 def test_a_missing_record_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no record .*nothing\.json"):
         load(tmp_path / "nothing.json")
@@ -303,8 +405,9 @@ def test_paths_of_the_machine_are_left_out(tmp_path, command, stored):
 def test_no_name_of_machine_or_user_is_in_a_record(record):
     record.append(config=CONFIG, seed=0, metrics=METRICS)
     text = record.path.read_text(encoding="utf-8")
-    for secret in (platform.node(), str(Path.home()), str(record.path.parent), os.getcwd()):
-        assert not secret or secret not in text
+    for folder in (Path.home(), record.path.parent, Path.cwd()):  # "/" says nothing
+        assert folder == Path(folder.anchor) or str(folder) not in text
+    assert not platform.node() or platform.node() not in text
     assert f"/{getpass.getuser()}" not in text
 
 

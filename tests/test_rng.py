@@ -53,6 +53,23 @@ def test_derived_seeds_differ():
     assert len(seeds | {derive_seed(0, "transform", 0), derive_seed("0", "order", 0)}) == 1002
 
 
+def test_derived_seeds_of_numpy_integers_and_texts_are_the_same():
+    wanted = derive_seed(3, "order")
+    assert derive_seed(np.int64(3), "order") == derive_seed(np.uint8(3), np.str_("order")) == wanted
+
+
+def test_derived_seeds_stay_as_they_were():
+    """Records and shipped weights hang on this number."""
+    assert derive_seed(0, "order", 1) == 2_664_202_034_483_985_411
+
+
+@pytest.mark.parametrize("part", [True, 1.0, None, np.float64(2), (1, 2), b"order"])
+def test_other_parts_are_refused(part):
+    with pytest.raises(TypeError, match="parts must be integers or texts, got ") as caught:
+        derive_seed(0, part)
+    assert repr(part) in str(caught.value)
+
+
 @pytest.mark.parametrize("seed", [-1, 2**63])
 def test_seed_out_of_range(seed):
     with pytest.raises(ValueError, match=f"seed must be an integer in.*got {seed}"):

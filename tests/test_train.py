@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
+import io
 import math
 import os
 import random
@@ -22,7 +25,8 @@ from torch import nn
 
 from rac_helpers.rng import make_generator, scoped_seed
 from rac_helpers.train import evaluate, fit
-from rac_helpers.train.checkpoint import Checkpoint, fingerprint
+from rac_helpers.train.checkpoint import Checkpoint
+from rac_helpers.train.fingerprint import describe, fingerprint
 
 STEP_PAUSE = "RAC_TEST_STEP_PAUSE"
 
@@ -60,8 +64,19 @@ def shift(images: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
     return images.roll(by, dims=-1)
 
 
+STEPS_SEEN: list[int] = []
+BREAK_AT: list[int] = []
+
+
+class BreakError(Exception):
+    """Stands for whatever ends a training."""
+
+
 def count_and_pause(model: Net, step: int) -> None:
+    if step in BREAK_AT:
+        raise BreakError
     model.steps += 1
+    STEPS_SEEN.append(step)
     time.sleep(float(os.environ.get(STEP_PAUSE, "0")))
 
 
@@ -329,14 +344,9 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(tmp_path):
         child.wait()
     assert child.returncode != 0
 
-    steps_seen = []
-
-    def after_step(model, step):
-        steps_seen.append(step)
-        count_and_pause(model, step)
-
-    after_step.__qualname__ = count_and_pause.__qualname__  # the same method to the checkpoint
-    resumed, history = job(checkpoint, after_step=after_step)
+    STEPS_SEEN.clear()
+    resumed, history = job(checkpoint)
+    steps_seen = STEPS_SEEN.copy()
     unbroken, wanted = job(None)
     assert 0 < len(steps_seen) < 16, "nothing was left to do, or nothing was done before"
     assert steps_seen == list(range(17 - len(steps_seen), 17))
@@ -345,27 +355,18 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(tmp_path):
     assert resumed.steps == 16
 
 
-class BreakError(Exception):
-    """Stands for whatever ends a training."""
-
-
 @given(last_step=st.integers(1, 16), patience=st.sampled_from([None, 1, 2]))
 @settings(max_examples=12, deadline=None)
 def test_resume_equals_unbroken_wherever_it_broke(last_step, patience):
-    def fails(model, step):
-        if step == last_step:
-            raise BreakError
-        count_and_pause(model, step)
-
-    fails.__qualname__ = count_and_pause.__qualname__
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder, "new", "run.pt")  # the folder is made
-        with contextlib.suppress(BreakError):  # early stopping may end it before
-            job(checkpoint, after_step=fails, patience=patience)
-        other_start = make_net()
-        with torch.no_grad():
-            other_start.conv.weight.mul_(1 if last_step <= 4 else 5)
-        resumed, history = job(checkpoint, model=other_start, patience=patience)
+        BREAK_AT.append(last_step)
+        try:
+            with contextlib.suppress(BreakError):  # early stopping may end it before
+                job(checkpoint, patience=patience)
+        finally:
+            BREAK_AT.clear()
+        resumed, history = job(checkpoint, patience=patience)
         again, same = job(checkpoint, patience=patience)  # finished: nothing is done
         assert os.listdir(checkpoint.parent) == ["run.pt"]
     unbroken, wanted = job(None, patience=patience)
@@ -381,7 +382,7 @@ def test_resume_equals_unbroken_wherever_it_broke(last_step, patience):
         ({"epochs": 5}, "epochs was 4, is 5"),
         ({"seed": 4}, "seed was 3, is 4"),
         ({"patience": 2}, "patience was None, is 2"),
-        ({"transform": None}, "transform was <function shift>, is None"),
+        ({"transform": None}, "transform was <function shift> "),
         ({"loss_fn": lambda logits, labels, images: logits.mean()}, "loss_fn was None, is <func"),
         ({"model": make_net(4)}, "model was Net "),
     ],
@@ -393,6 +394,148 @@ def test_checkpoint_of_other_settings_is_refused(tmp_path, change, named):
     assert named in str(caught.value)
     assert "run.pt" in str(caught.value)
     assert str(caught.value).count(" was ") == 1
+
+
+def test_checkpoint_of_other_starting_weights_is_refused(tmp_path):
+    net, _ = job(tmp_path / "run.pt")
+    with scoped_seed(8):
+        other = Net()
+    for start in (other, net):  # another seed; trained already
+        with pytest.raises(ValueError, match=r"the starting weights differ .*same seed") as caught:
+            job(tmp_path / "run.pt", model=start)
+        assert " was " not in str(caught.value)
+
+
+def make_loss(temperature):
+    return lambda logits, labels, images: F.cross_entropy(logits / temperature, labels)
+
+
+def make_distillation(teacher):
+    def loss(logits, labels, images):
+        return F.mse_loss(logits, teacher(images))
+
+    return loss
+
+
+class Softened:
+    def __init__(self, temperature):
+        self.temperature = temperature
+
+    def __call__(self, logits, labels, images):
+        return F.cross_entropy(logits / self.temperature, labels)
+
+    def method(self, logits, labels, images):
+        return self(logits, labels, images)
+
+
+class SoftenedModule(nn.Module):
+    def __init__(self, temperature):
+        super().__init__()
+        self.temperature = temperature
+
+
+def with_default(temperature):
+    return lambda logits, labels, images, t=temperature: F.cross_entropy(logits / t, labels)
+
+
+def with_tensor(value):
+    weight = torch.full((2000,), value)  # its repr leaves numbers out
+    weight[1000] += value
+    return lambda logits, labels, images: F.cross_entropy(logits, labels) * weight[1000]
+
+
+def teacher(seed):
+    with scoped_seed(seed):
+        return Net()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        make_loss,
+        with_default,
+        with_tensor,
+        Softened,
+        SoftenedModule,
+        lambda t: Softened(t).method,
+        lambda t: functools.partial(make_loss(2), t=t),
+        lambda t: functools.partial(make_loss(t)),
+        lambda t: make_distillation(teacher(t)),
+        lambda t: make_distillation(make_loss([t, {"t": t}])),
+        lambda t: {1: lambda a, b, c: a.mean(), 9: lambda a, b, c: a.sum()}[t],
+        lambda t: {1: lambda a, b, c: a * 1.0, 9: lambda a, b, c: a * 9.0}[t],
+    ],
+)
+def test_callables_that_do_something_else_are_told_apart(make):
+    assert describe(make(1)) == describe(make(1))
+    assert describe(make(1)) != describe(make(9))
+    assert "0x" not in describe(make(1))
+
+
+def test_a_closure_with_another_value_is_refused_and_the_same_is_not(tmp_path):
+    job(tmp_path / "run.pt", loss_fn=make_loss(1))
+    job(tmp_path / "run.pt", loss_fn=make_loss(1))
+    with pytest.raises(ValueError, match=r"loss_fn was .*\(temperature=1\), is .*\(temperature=9"):
+        job(tmp_path / "run.pt", loss_fn=make_loss(9))
+
+
+def test_describe_ends_where_a_function_holds_itself():
+    def outer(n):
+        return outer(n - 1) if n else later
+
+    assert "outer=…" in describe(outer)
+    later = 0
+    assert "later=0" in describe(outer)
+
+
+DESCRIBE = """
+from rac_helpers.train.fingerprint import describe
+def make(names):
+    return lambda text: text in {"red", "green", "blue", "white"} and text not in names
+print(describe(make({"black", "yellow", "brown", "pink"})))
+"""
+
+
+def test_describe_is_the_same_in_every_process():
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", DESCRIBE],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in "12"
+    }
+    assert len(texts) == 1
+
+
+def test_nothing_is_hashed_without_a_checkpoint(tmp_path):
+    asked = []
+
+    class Noticing:
+        def __repr__(self):
+            asked.append(1)
+            return "Noticing()"
+
+    def make(noticing):
+        return lambda images, *, generator: images if noticing else None
+
+    job(None, epochs=1, transform=make(Noticing()))
+    assert asked == []
+    job(tmp_path / "run.pt", epochs=1, transform=make(Noticing()))
+    assert asked
+
+
+def test_numbers_of_numpy_work_with_checkpoints(tmp_path):
+    numbers = {"lr": np.float64(0.1), "epochs": np.int64(2), "weight_decay": np.float32(0.5)}
+    numbers |= {"momentum": np.float64(0.9), "seed": np.int32(3), "batch_size": np.int64(16)}
+    one, history = job(tmp_path / "run.pt", **numbers)
+    two, again = job(tmp_path / "run.pt", **numbers)
+    plain, _ = job(tmp_path / "run.pt", **{key: value.item() for key, value in numbers.items()})
+    assert history == again
+    assert_same_weights(one, two)
+    assert_same_weights(one, plain)
 
 
 def test_checkpoint_of_other_data_is_refused(tmp_path):
@@ -445,6 +588,22 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_kept(tmp_path, content):
     assert path.read_bytes() == content
 
 
+@pytest.mark.parametrize("stored", [{"lr": np.float64(0.1)}, {"model": {}}, [1]])
+def test_whole_files_with_other_content_are_refused(tmp_path, stored):
+    buffer = io.BytesIO()
+    torch.save(stored, buffer)
+    data = buffer.getvalue()
+    (tmp_path / "run.pt").write_bytes(hashlib.sha256(data).digest() + data)
+    with pytest.raises(ValueError, match=r"checkpoint .*run\.pt is damaged or was not written"):
+        job(tmp_path / "run.pt")
+
+
+def test_a_whole_file_that_torch_cannot_read_is_refused(tmp_path):
+    (tmp_path / "run.pt").write_bytes(hashlib.sha256(b"abc").digest() + b"abc")
+    with pytest.raises(ValueError, match=r"checkpoint .*run\.pt is damaged or was not written"):
+        job(tmp_path / "run.pt")
+
+
 def fails_if_called(images, *, generator):
     raise AssertionError("the training began")
 
@@ -486,13 +645,18 @@ def test_checkpoint_in_a_read_only_folder_is_refused_before_training():
         assert os.listdir(folder) == []
 
 
+LOSS_CALLS: list[int] = []
+
+
+def nan_in_the_eleventh_call(logits, labels, images):
+    LOSS_CALLS.append(0)
+    return F.cross_entropy(logits, labels) * (float("nan") if len(LOSS_CALLS) == 11 else 1)
+
+
 def test_nan_loss_is_an_error_and_finished_epochs_are_kept(tmp_path):
-    calls = []
-
-    def loss(logits, labels, images):
-        calls.append(0)
-        return F.cross_entropy(logits, labels) * (float("nan") if len(calls) == 11 else 1)
-
+    calls = LOSS_CALLS
+    calls.clear()
+    loss = nan_in_the_eleventh_call
     with pytest.raises(RuntimeError, match="loss is nan in epoch 3, step 11"):
         job(tmp_path / "run.pt", loss_fn=loss)
     _, history = job(tmp_path / "run.pt", loss_fn=loss)

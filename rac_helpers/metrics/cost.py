@@ -176,11 +176,18 @@ def latency_ms(
         for _ in range(warmup + runs):
             start = time.perf_counter()
             model(example)
-            if example.is_cuda:
-                torch.cuda.synchronize()
+            _synchronize(example.device)
             times_ms.append(1000 * (time.perf_counter() - start))
     q25, median, q75 = np.quantile(times_ms[warmup:], [0.25, 0.5, 0.75]).tolist()
     return Latency(median, q25, q75, runs, torch.get_num_threads())
+
+
+def _synchronize(device: torch.device) -> None:
+    """Wait for an accelerator, which works on after the call has returned."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def compression_ratio(original: float, compressed: float) -> float:

@@ -43,6 +43,16 @@ def count_nonzeros(model: nn.Module) -> int:
 
     Masks that are applied on the fly are not seen: write the zeros into the weights first.
 
+    Parameters
+    ----------
+    model : nn.Module
+        A weight used in two places counts once; buffers do not count.
+
+    Returns
+    -------
+    int
+        At most :func:`count_params`.
+
     Examples
     --------
     >>> layer = nn.Linear(4, 2, bias=False)
@@ -57,6 +67,16 @@ def count_nonzeros(model: nn.Module) -> int:
 
 def sparsity(model: nn.Module) -> float:
     """Return the fraction of parameters that are exactly zero, in ``[0, 1]``.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A weight used in two places counts once; buffers do not count.
+
+    Returns
+    -------
+    float
+        0 for a dense model, 1 for a model of zeros only.
 
     Raises
     ------
@@ -185,6 +205,18 @@ def count_macs(model: nn.Module, example: torch.Tensor) -> int:
 
 def count_flops(model: nn.Module, example: torch.Tensor) -> int:
     """Return the floating-point operations of one forward pass: two for each MAC.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Used in eval mode.
+    example : torch.Tensor
+        Input of the model, a batch of one.
+
+    Returns
+    -------
+    int
+        Twice :func:`count_macs`, which says what is counted.
 
     Examples
     --------

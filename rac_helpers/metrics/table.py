@@ -31,7 +31,34 @@ _COUNTS = {
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """What one run of one method ends in. ``None`` stands for "not measured"."""
+    """What one run of one method ends in. ``None`` stands for "not measured".
+
+    Parameters
+    ----------
+    name : str
+        The method. Rows with the same name are runs of it with other seeds.
+    accuracy : float, optional
+        In ``[0, 1]``, on held-out data.
+    params, nonzeros : int, optional
+        Parameters, and those that are not exactly zero; at least 0.
+    macs : int, optional
+        Multiply-accumulates of one image, at least 0.
+    size_bytes : int, optional
+        Size of the file, at least 0.
+    latency_ms, latency_iqr_ms : float, optional
+        Median time of one image and the distance of the quartiles, at least 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the name is empty or a number is out of range.
+
+    Examples
+    --------
+    >>> row = LedgerRow("dense", accuracy=0.9, params=1000)
+    >>> row.accuracy, row.macs
+    (0.9, None)
+    """
 
     name: str
     accuracy: float | None = None  # a fraction, on held-out data
@@ -69,6 +96,16 @@ def ledger_row(
         Input for MACs and latency, default: the first test image, as a batch of one.
     runs : int
         Measured runs for the latency; 0 leaves the latency out.
+
+    Returns
+    -------
+    LedgerRow
+        With every field measured, except the latency if ``runs`` is 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``runs`` is below 0, the name is empty, or the data do not fit the model.
 
     Examples
     --------

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
+
+_STALE_S = 300
+_PAUSE_S = 0.02
 
 
 def write_atomically(path: str | os.PathLike, content: bytes) -> None:
@@ -30,7 +37,7 @@ def write_atomically(path: str | os.PathLike, content: bytes) -> None:
     done ['note.txt']
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _beside(path, "tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -69,8 +76,80 @@ def check_writable(name: str, path: str | os.PathLike) -> Path:
         raise OSError(f"{name} must be a file that can be written, got the folder {path}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path.with_name(f".{path.name}.probe"), b"")
-        path.with_name(f".{path.name}.probe").unlink()
+        probe = _beside(path, "probe")
+        write_atomically(probe, b"")
+        probe.unlink()
     except OSError as error:
         raise OSError(f"{name} must be a file that can be written, got {path}: {error}") from error
     return path
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike, *, timeout_s: float = 30) -> Iterator[None]:
+    """Keep other processes (and threads) that lock ``path`` out, inside a ``with`` block.
+
+    Parameters
+    ----------
+    path : path
+        The file to protect; it need not exist. The lock is a file beside it.
+    timeout_s : float
+        How long to wait for the others.
+
+    Raises
+    ------
+    TimeoutError
+        If the lock is not given back in time, or at once if a killed process left it minutes
+        ago. The message names the lock file.
+    OSError
+        If the lock cannot be made.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with locked(Path(folder, "run.json")):
+    ...         print(os.listdir(folder))
+    ...     print(os.listdir(folder))
+    ['.run.json.lock']
+    []
+    """
+    path = Path(path)
+    lock = path.with_name(f".{path.name}.lock")
+    end = time.monotonic() + timeout_s
+    while not _take(lock):
+        age_s = _age_s(lock)
+        if age_s > _STALE_S or time.monotonic() > end:
+            raise TimeoutError(
+                f"{path} is locked by {lock}, which is {age_s:.0f} s old; a process that was "
+                "killed leaves it behind: if no other process writes, delete it and try again"
+            )
+        time.sleep(_PAUSE_S)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+
+
+def _take(lock: Path) -> bool:
+    """Make the lock file, which only one can."""
+    try:
+        os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        return False
+    except PermissionError:
+        if os.name == "nt" and lock.parent.is_dir():  # it is just being deleted
+            return False
+        raise
+    return True
+
+
+def _age_s(lock: Path) -> float:
+    try:
+        return time.time() - lock.stat().st_mtime
+    except OSError:  # given back in the meantime
+        return 0.0
+
+
+def _beside(path: Path, ending: str) -> Path:
+    """A name in the same folder that nobody else uses."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.{ending}")

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rac_helpers._check import check_int, check_number
-from rac_helpers.records.files import check_writable, write_atomically
+from rac_helpers._check import check_int
+from rac_helpers.records.content import (
+    check_content,
+    plain_config,
+    plain_numbers,
+    refuse_constant,
+    without_paths,
+)
+from rac_helpers.records.files import check_writable, locked, write_atomically
 from rac_helpers.records.machine import hardware, versions
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_HEADER = {"name": str, "command": str, "data": str, "hardware": str, "versions": dict}
-_PATH = r"(?:~|/|\.\.[/\\]|[A-Za-z]:[/\\])"
 
 
 class Record:
@@ -70,18 +72,18 @@ class Record:
             If a text is empty, if the file is damaged, or if it is the record of another
             experiment or of other data.
         OSError
-            If the file cannot be written.
+            If the file cannot be written, or if another process keeps it locked.
         """
         given = {"name": name, "command": command, "data": data}
         for key, value in given.items():
             if not isinstance(value, str) or not value:
                 raise TypeError(f"{key} must be a text that is not empty, got {value!r}")
-        given = {key: _without_paths(value) for key, value in given.items()}
+        given = {key: without_paths(value) for key, value in given.items()}
         path = check_writable("path", path)
-        if not path.exists():
-            record = cls(path, given | {"hardware": hardware(), "versions": versions(), "rows": []})
-            record._write()
-            return record
+        with locked(path):
+            if not path.exists():
+                made = {"hardware": hardware(), "versions": versions(), "rows": []}
+                cls(path, given | made)._write()
         content = load(path)
         for key in ("name", "data"):
             if content[key] != given[key]:
@@ -92,8 +94,33 @@ class Record:
         return cls(path, content)
 
     def has(self, config: Mapping[str, Any], seed: int) -> bool:
-        """Whether the row of ``config`` and ``seed`` is done."""
-        wanted = (_config(config), seed)
+        """Whether the row of ``config`` and ``seed`` is done.
+
+        Parameters
+        ----------
+        config : mapping
+            What differs between rows; the order of the keys does not matter.
+        seed : int
+            The seed of the run.
+
+        Returns
+        -------
+        bool
+            As of the last :meth:`open` or :meth:`append`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a value of ``config`` cannot be in a record.
+
+        Examples
+        --------
+        >>> rows = [{"config": {"bits": 8}, "seed": 0, "metrics": {"test_accuracy": 0.9}}]
+        >>> record = Record(Path("run.json"), {"rows": rows})
+        >>> record.has({"bits": 8}, seed=0), record.has({"bits": 8}, seed=1)
+        (True, False)
+        """
+        wanted = (plain_config(config), seed)
         return any((row["config"], row["seed"]) == wanted for row in self.content["rows"])
 
     def append(
@@ -105,6 +132,8 @@ class Record:
         history: Sequence[Mapping[str, float]] | None = None,
     ) -> None:
         """Add one finished row and write the file; a crash leaves the file as it was before.
+
+        Several processes may append to one file: they wait for each other.
 
         Parameters
         ----------
@@ -122,19 +151,27 @@ class Record:
         TypeError, ValueError
             If a value does not fit (the message names it) or if the row exists already.
         OSError
-            If the file cannot be written.
+            If the file cannot be written, or if another process keeps it locked.
         """
-        row = {"config": _config(config), "seed": check_int("seed", seed, low=0)}
-        row["metrics"] = _numbers("metrics", metrics)
+        row = {"config": plain_config(config), "seed": check_int("seed", seed, low=0)}
+        row["metrics"] = plain_numbers("metrics", metrics)
         if history is not None:
-            row["history"] = [_numbers(f"history[{i}]", epoch) for i, epoch in enumerate(history)]
+            row["history"] = [
+                plain_numbers(f"history[{i}]", epoch) for i, epoch in enumerate(history)
+            ]
         for key in row["metrics"]:
             if key in row["config"] or key == "seed":
                 raise ValueError(f"metrics[{key!r}] must have a name of its own, config has it too")
+        with locked(self.path):
+            self._add(row)
+
+    def _add(self, row: dict[str, Any]) -> None:
         if self.path.exists():  # another process may have added rows
             self.content = load(self.path)
-        if self.has(config, seed):
-            raise ValueError(f"{self.path} has a row with seed {seed} and config {row['config']}")
+        if self.has(row["config"], row["seed"]):
+            raise ValueError(
+                f"{self.path} has a row with seed {row['seed']} and config {row['config']}"
+            )
         here = {"hardware": hardware(), "versions": versions()}
         row |= {key: value for key, value in here.items() if value != self.content[key]}
         before = self.content
@@ -174,15 +211,21 @@ def load(path: str | os.PathLike) -> dict[str, Any]:
         If there is no such file.
     ValueError
         If it is damaged or no record. The message names the file.
+
+    Examples
+    --------
+    >>> load("nothing.json")
+    Traceback (most recent call last):
+    FileNotFoundError: there is no record nothing.json; its experiment writes it
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no record {path}; its experiment writes it")
     try:
-        content = json.loads(path.read_bytes().decode(), parse_constant=_refuse)
+        content = json.loads(path.read_bytes().decode(), parse_constant=refuse_constant)
     except ValueError as error:  # wrong JSON, wrong encoding
         raise ValueError(f"the record {path} is damaged: {error}") from error
-    _check_content(path, content)
+    check_content(path, content)
     return content
 
 
@@ -198,6 +241,18 @@ def frame(record: Record | str | os.PathLike) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One line a row, in the order they were finished. Keys that a row lacks are NaN.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As :func:`load`.
+
+    Examples
+    --------
+    >>> rows = [{"config": {"bits": 8}, "seed": 0, "metrics": {"test_accuracy": 0.9}}]
+    >>> frame(Record(Path("run.json"), {"rows": rows}))
+       bits  seed  test_accuracy
+    0     8     0            0.9
     """
     import pandas as pd
 
@@ -208,49 +263,3 @@ def frame(record: Record | str | os.PathLike) -> pd.DataFrame:
             columns |= dict.fromkeys(["seed"] if part == "seed" else row[part])
     flat = [row["config"] | {"seed": row["seed"]} | row["metrics"] for row in rows]
     return pd.DataFrame(flat, columns=list(columns))
-
-
-def _config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Check that each value is plain, so that it reads back equal."""
-    plain = {}
-    for key, value in _items("config", config):
-        if value is None or isinstance(value, str | bool):
-            plain[key] = value
-        else:
-            plain[key] = _number(f"config[{key!r}]", value)
-    return plain
-
-
-def _numbers(name: str, values: Mapping[str, Any]) -> dict[str, float]:
-    return {key: _number(f"{name}[{key!r}]", value) for key, value in _items(name, values)}
-
-
-def _number(name: str, value: Any) -> int | float:
-    check_number(name, value)
-    return int(value) if isinstance(value, Integral) else float(value)
-
-
-def _items(name: str, mapping: Any) -> list[tuple[str, Any]]:
-    if not isinstance(mapping, Mapping) or not all(isinstance(key, str) for key in mapping):
-        raise TypeError(f"{name} must be a dict with texts as keys, got {mapping!r}")
-    return list(mapping.items())
-
-
-def _check_content(path: Path, content: Any) -> None:
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is no record: it holds {type(content).__name__}, not an object")
-    for key, kind in (_HEADER | {"rows": list}).items():
-        if not isinstance(content.get(key), kind):
-            raise ValueError(f"{path} is no record: {key!r} is missing or no {kind.__name__}")
-    for number, row in enumerate(content["rows"]):
-        if not isinstance(row, dict) or not {"config", "seed", "metrics"} <= row.keys():
-            raise ValueError(f"{path} is damaged: row {number} lacks config, seed or metrics")
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number in JSON")
-
-
-def _without_paths(text: str) -> str:
-    text = re.sub(rf"([\"']){_PATH}.*?\1", "…", text)
-    return re.sub(rf"(^|[\s=]){_PATH}\S*", r"\1…", text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,13 @@ import torch
 from torch import nn
 
 from rac_helpers.records import check_writable, write_atomically
+from rac_helpers.train.fingerprint import STARTING_WEIGHTS, fingerprint
 
 History = list[dict[str, float]]
 State = dict[str, torch.Tensor]
 _DIGEST_BYTES = hashlib.sha256().digest_size
+_KEYS = {"settings", "model", "optimizer", "history", "best"}
+_UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, ValueError)
 
 
 class Checkpoint:
@@ -38,6 +41,17 @@ class Checkpoint:
     def __init__(self, path: str | os.PathLike | None, settings: dict[str, Any]) -> None:
         self.path = None if path is None else check_writable("checkpoint", path)
         self.settings = settings
+
+    @classmethod
+    def of(
+        cls,
+        path: str | os.PathLike | None,
+        model: nn.Module,
+        settings: dict[str, Any],
+        **splits: Any,
+    ) -> Checkpoint:
+        """Make a checkpoint for ``model`` as it is now; without a path nothing is hashed."""
+        return cls(path, {} if path is None else fingerprint(model, settings, **splits))
 
     def save(
         self,
@@ -82,7 +96,9 @@ class Checkpoint:
     def _compare(self, stored: dict[str, Any]) -> None:
         names = [*self.settings, *(name for name in stored if name not in self.settings)]
         differing = [
-            f"{name} was {stored.get(name)}, is {self.settings.get(name)}"
+            f"the {name} differ (build the model anew, with the same seed)"
+            if name == STARTING_WEIGHTS
+            else f"{name} was {stored.get(name)}, is {self.settings.get(name)}"
             for name in names
             if stored.get(name) != self.settings.get(name)
         ]
@@ -93,49 +109,17 @@ class Checkpoint:
             )
 
 
-def fingerprint(model: nn.Module, settings: dict[str, Any], **splits: Any) -> dict[str, Any]:
-    """Return plain values that tell one training from another.
-
-    Callables count by their ``repr`` without addresses, data by a hash of their content.
-
-    Examples
-    --------
-    >>> split = (torch.zeros(1, 3, 2, 2, dtype=torch.uint8), torch.tensor([0]))
-    >>> fingerprint(nn.Linear(2, 3), {"lr": 0.1, "transform": len}, train=split)
-    {'lr': 0.1, 'transform': '<built-in function len>', 'model': 'Linear ...', \
-'train': '1 images ...'}
-    """
-    plain = {
-        name: value
-        if value is None or isinstance(value, int | float)
-        else re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
-        for name, value in settings.items()
-    }
-    layout = {name: (tuple(value.shape), value.requires_grad) for name, value in _tensors(model)}
-    plain["model"] = f"{type(model).__name__} {_hash(repr(layout).encode())}"
-    for name, (images, labels) in splits.items():
-        content = [tensor.cpu().contiguous().numpy() for tensor in (images, labels)]
-        plain[name] = f"{len(labels)} images {_hash(repr(images.shape).encode(), *content)}"
-    return plain
-
-
 def _read(path: Path) -> dict[str, Any]:
     """Read the file and compare its digest: torch.load alone misses flipped bits in weights."""
     content = path.read_bytes()
     digest, data = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+    message = f"checkpoint {path} is damaged or was not written by fit; delete it to start anew"
     if hashlib.sha256(data).digest() != digest:
-        raise ValueError(
-            f"checkpoint {path} is damaged or was not written by fit; delete it to start anew"
-        )
-    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-
-
-def _tensors(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
-    return [*model.named_parameters(), *model.named_buffers()]
-
-
-def _hash(*contents: Any) -> str:
-    digest = hashlib.sha256()
-    for content in contents:
-        digest.update(content)
-    return digest.hexdigest()[:10]
+        raise ValueError(message)
+    try:
+        stored = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except _UNREADABLE as error:
+        raise ValueError(message) from error
+    if not isinstance(stored, dict) or stored.keys() != _KEYS:
+        raise ValueError(message)
+    return stored

@@ -19,9 +19,9 @@ from torch import nn
 
 from rac_helpers._check import check_int
 from rac_helpers._progress import progress_bar
-from rac_helpers.metrics import check_split, device_of, eval_mode
+from rac_helpers.metrics.score import check_split, device_of, eval_mode
 from rac_helpers.rng import derive_seed, scoped_seed
-from rac_helpers.train.checkpoint import Checkpoint, fingerprint
+from rac_helpers.train.checkpoint import Checkpoint
 from rac_helpers.train.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -84,7 +84,10 @@ def fit(
         between equals) and restore the best weights. ``None`` trains to the end and keeps the
         last weights.
     checkpoint : path, optional
-        File written after each epoch. If it exists, training goes on from there.
+        File written after each epoch. If it exists, training goes on from there, if settings,
+        data and the weights of ``model`` at the call are those it began with: build the model
+        anew, with the same seed. Callables count by code, defaults and the variables they close
+        over; what they read from global variables is not seen. Nothing is hashed without a file.
     seed : int
         At least 0.
     progress : bool, optional
@@ -134,11 +137,11 @@ def fit(
     check_split("validation", validation, model=model)
     optimizer = recipe.optimizer(model)
     settings = vars(recipe) | {"patience": patience}
-    store = Checkpoint(checkpoint, fingerprint(model, settings, train=train, validation=validation))
+    store = Checkpoint.of(checkpoint, model, settings, train=train, validation=validation)
     history, best = store.resume(model, optimizer)
-    todo = (epochs - len(history)) * math.ceil(len(train[1]) / batch_size)
+    todo = (recipe.epochs - len(history)) * math.ceil(len(train[1]) / recipe.batch_size)
     with progress_bar(total=todo, desc="training", progress=progress) as bar:
-        while len(history) < epochs and not _is_stale(history, patience):
+        while len(history) < recipe.epochs and not _is_stale(history, patience):
             start, epoch = time.perf_counter(), len(history) + 1
             row = {"epoch": epoch, "lr": recipe.lr_at(epoch - 1)}
             row |= _train_epoch(model, optimizer, recipe, train, epoch=epoch, bar=bar)

@@ -16,7 +16,7 @@ from rac_helpers.rng import derive_seed, make_generator
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of a training, checked."""
+    """The settings of a training, checked, and as plain numbers of Python."""
 
     epochs: int
     batch_size: int
@@ -29,13 +29,18 @@ class Recipe:
     seed: int
 
     def __post_init__(self) -> None:
-        check_int("epochs", self.epochs, low=1)
-        check_int("batch_size", self.batch_size, low=1)
-        if check_number("lr", self.lr, low=0) == 0:
+        plain = {
+            "epochs": check_int("epochs", self.epochs, low=1),
+            "batch_size": check_int("batch_size", self.batch_size, low=1),
+            "lr": check_number("lr", self.lr, low=0),
+            "momentum": check_number("momentum", self.momentum, low=0, high=1),
+            "weight_decay": check_number("weight_decay", self.weight_decay, low=0),
+            "seed": check_int("seed", self.seed, low=0),
+        }
+        if plain["lr"] == 0:
             raise ValueError("lr must be a finite number > 0, got 0")
-        check_number("momentum", self.momentum, low=0, high=1)
-        check_number("weight_decay", self.weight_decay, low=0)
-        check_int("seed", self.seed, low=0)
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)  # a checkpoint cannot hold numbers of numpy
         for name in ("transform", "loss_fn", "after_step"):
             value = getattr(self, name)
             if value is not None and not callable(value):

@@ -74,7 +74,12 @@ def copy_chapter(number: str, folder: Path) -> Path:
         pytest.fail(f"{CHAPTERS} holds no chapter {number}")
     shutil.copytree(CHAPTERS.parent / "book" / "results", folder / "book" / "results")
     (folder / "chapters").mkdir()
-    return Path(shutil.copy(found[0], folder / "chapters"))
+    notebook = nbformat.read(found[0], as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":  # what is seen later is of this run
+            cell.update(execution_count=None, outputs=[])
+    nbformat.write(notebook, folder / "chapters" / found[0].name)
+    return folder / "chapters" / found[0].name
 
 
 def free_port() -> int:
@@ -144,12 +149,20 @@ def stop(server: subprocess.Popen) -> None:
 
 
 def open_and_run(page: Page, address: str, notebook: Path) -> None:
-    """Open the notebook and choose Run > Run All Cells; wait until an explorer shows."""
+    """Open the notebook, choose Run > Run All Cells, wait for the last cell, look for errors."""
     page.goto(f"{address}/lab/tree/{notebook.name}?token={TOKEN}")
     expect(page.get_by_text("| Idle")).to_be_visible(timeout=RUN_MS)  # the kernel, below left
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    expect(page.locator(".jp-InputPrompt", has_text="[ ]:")).to_have_count(0, timeout=MOVE_MS)
+    prompts = page.locator(".jp-CodeCell .jp-InputPrompt")
+    expect(prompts.filter(has_text="[1]:")).to_have_count(1, timeout=RUN_MS)
+    expect(prompts.filter(has_text="[*]:")).to_have_count(0, timeout=RUN_MS)
+    cells = nbformat.read(notebook, as_version=4).cells
+    meant = [cell for cell in cells if "raises-exception" in cell.metadata.get("tags", [])]
+    outputs = page.locator(".jp-OutputArea-output")
+    errors = outputs.filter(has_text="Traceback (most recent call last)")
+    expect(errors).to_have_count(len(meant), timeout=MOVE_MS)  # the open exercises, no other
+    expect(prompts.filter(has_text="[ ]:")).to_have_count(0)
 
 
 def explorer_boxes(page: Page) -> Locator:
@@ -200,6 +213,18 @@ def test_sliders_compute_live(browser: Browser, tmp_path: Path, make_notebook, r
             try_upload(boxes.first, report)
         page.screenshot(path=tmp_path / "lab.png")
         context.close()
+
+
+def test_a_cell_that_fails_is_found(browser: Browser, tmp_path: Path):
+    notebook = tiny_notebook(tmp_path)
+    planted = nbformat.read(notebook, as_version=4)
+    planted.cells += [nbformat.v4.new_code_cell(code) for code in ("1 / 0", "'never reached'")]
+    nbformat.write(planted, notebook)
+    with lab_server(tmp_path) as address:
+        page = browser.new_page()
+        with pytest.raises(AssertionError, match="Actual value: 1"):
+            open_and_run(page, address, notebook)
+        page.close()
 
 
 def try_upload(box: Locator, report) -> None:
