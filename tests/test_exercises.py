@@ -1,8 +1,10 @@
 """Each check accepts a right answer and rejects a list of typical wrong ones."""
 
+import itertools
 import random
 import statistics
 
+import numpy as np
 import pytest
 import torch
 
@@ -75,6 +77,12 @@ def _unseeded(num_ops, generator):
     return [random.choice(OPS) for _ in range(num_ops)]
 
 
+def _then(function, calls, late):
+    """Answer as ``function`` for some calls (of one check), and then with ``late()``."""
+    count = itertools.count()
+    return lambda *args: function(*args) if next(count) < calls else late()
+
+
 def _weighted(num_ops, generator):
     index = torch.randint(20, (num_ops,), generator=generator).clamp(max=13)
     return [OPS[i] for i in index]
@@ -89,7 +97,7 @@ CASES = {
             (lambda m, s: 1 + 0.9 * m / 30, "other way"),  # ignores the sign
             (lambda m, s: 0.18 * m / 3 + 0.1, "factor 1"),  # the released code's formula
             (lambda m, s: 1 + s * 0.9 * (m / 30) ** 2, "straight line"),
-            (lambda m, s: "1.0", "factor 1"),
+            (lambda m, s: "1.0", "must be a number, got str"),
             (lambda m: 1.0, "raised TypeError"),
             (1.0, "must be a function"),
         ],
@@ -112,6 +120,9 @@ CASES = {
                 "never came",
             ),
             (lambda n, g: ["Blur"] * n, "only names from OPS"),
+            (lambda n, g: [["Rotate"]] * n, "only names from OPS"),
+            (lambda n, g: [None, 1, "Blur"][:n], "only names from OPS"),
+            (_then(right_draw, 5, lambda: None), "list of 3 names, got None"),
         ],
     ),
     "augment_batch": (
@@ -123,6 +134,9 @@ CASES = {
             (lambda x, g: right_batch(x, g).float() / 255, "must be uint8"),
             (lambda x, g: right_batch(x, g)[0], "must be a tensor of shape"),
             (lambda x, g: list(right_batch(x, g)), "must be a tensor of shape"),
+            (lambda x, g: right_batch(x, g).numpy(), "tensor of shape .*, got ndarray"),
+            (_then(right_batch, 1, lambda: None), "tensor of shape .*, got NoneType"),
+            (_then(right_batch, 1, lambda: torch.zeros(48, 3, 16, 16)), "must be uint8"),
             (
                 lambda x, g: right_batch(x, torch.Generator().manual_seed(torch.seed() % 999)),
                 "seed",
@@ -148,6 +162,9 @@ CASES = {
             (lambda m: min(int(3 * m), 30), "raise ValueError"),
             (lambda m: m + 20 if m else 0, "12 degrees"),
             (lambda m: 3.0 * m, "integer"),
+            (lambda m: torch.tensor(3.0 * m), "integer, got Tensor"),
+            (lambda m: right_convert(m) if m in (0, 4, 10) else {}[m], "ValueError, not KeyError"),
+            (lambda m: right_convert(m) if m in (0, 4, 10) else [m], r"ValueError, not \[14\]"),
             (lambda m: round(right_convert(m if m in (0, 4, 10) else 1)), "raise ValueError"),
         ],
     ),
@@ -241,6 +258,53 @@ def test_typical_mistake_is_rejected_with_its_hint(name, position):
     with pytest.raises(Hint, match=hint):
         getattr(exercises, f"check_{name}")(wrong)
     torch.set_rng_state(state)
+
+
+NUMBERS = [name for name in CASES if name not in ("draw_names", "augment_batch")]
+KINDS = {
+    "numpy": lambda value: np.asarray(value)[()],  # np.int64 or np.float64
+    "float32": lambda value: value if isinstance(value, int) else np.float32(value),
+    "tensor": torch.tensor,
+    "array": np.asarray,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", NUMBERS)
+def test_right_number_of_another_library_is_accepted(name, kind):
+    def answer(*args):
+        return KINDS[kind](CASES[name][0](*args))
+
+    assert getattr(exercises, f"check_{name}")(answer) == exercises.CORRECT
+
+
+WRONG_TYPES = {
+    "None": None,
+    "list": [1.0],
+    "nested list": [[1], [2]],
+    "string": "1",
+    "dict": {"a": 1},
+    "set": {1},
+    "bool": True,
+    "complex": 1j,
+    "nan": float("nan"),
+    "huge": 10**400,
+    "vector": torch.ones(3),
+    "matrix": np.ones((2, 2)),
+    "flag": torch.tensor(True),
+    "type": float,
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_TYPES)
+@pytest.mark.parametrize("name", CASES)
+def test_wrong_type_gets_a_hint(name, kind):
+    """Of the answer itself, and of what it returns."""
+    check = getattr(exercises, f"check_{name}")
+    with pytest.raises(Hint):
+        check(lambda *args: WRONG_TYPES[kind])
+    with pytest.raises(Hint):
+        check(WRONG_TYPES[kind])
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from datetime import datetime
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -266,6 +267,46 @@ def test_upload_is_turned_upright_and_small():
     assert read_upload(grey.getvalue()).unique().tolist() == [7]
 
 
+def test_upload_of_16_bits_keeps_its_greys():
+    levels = np.array([[0, 255, 257, 32768, 65535]], dtype=np.uint16)
+    file = io.BytesIO()
+    Image.fromarray(levels).save(file, "PNG")
+    assert read_upload(file.getvalue())[0].tolist() == [[0, 1, 1, 128, 255]]
+    frame = Frame(Image.fromarray(levels), "Five greys.")
+    assert decode(encode(frame.image))[2].tolist() == [[0, 1, 1, 128, 255]]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_laid_on_white(mode):
+    picture = Image.new("RGBA", (3, 1), (0, 0, 0, 255))
+    picture.putpixel((1, 0), (0, 0, 0, 0))
+    file = io.BytesIO()
+    picture.convert(mode).save(file, "PNG")
+    assert read_upload(file.getvalue())[1].tolist() == [[0, 255, 0]]
+
+
+def test_half_transparent_is_half_white():
+    file = io.BytesIO()
+    Image.new("RGBA", (2, 2), (200, 0, 0, 128)).save(file, "PNG")
+    red, green, blue = read_upload(file.getvalue())[:, 0, 0].tolist()
+    assert (red, green, blue) == (227, 127, 127)
+
+
+class Elsewhere(torch.Tensor):
+    """A stand-in for a tensor on a GPU: its numbers must be fetched before numpy sees them."""
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+    def numpy(self):
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+
+def test_tensor_on_another_device_is_fetched():
+    image = torch.full((3, 8, 8), 7, dtype=torch.uint8).as_subclass(Elsewhere)
+    assert decode(encode(image)).unique().tolist() == [7]
+
+
 def test_no_upload_without_the_option_or_on_the_page():
     assert not any(hasattr(child, "children") for child in painter().live().children)
     assert 'type="file"' not in painter(upload=True).html
@@ -344,6 +385,11 @@ def bad_sliders():
         (lambda: Slider("n", [1, 2], default=3), ValueError, "default must be one of the stops"),
         (lambda: Slider("n", [1, 2, 3], stops=[1, 4]), ValueError, "stops must be among"),
         (lambda: Slider("n", [1, 2, 3], stops=[1]), ValueError, "stops must be at least two"),
+        (
+            lambda: Slider("n", [1000001.0, 1000002.0]),
+            ValueError,
+            r"stops must differ .* 1000001.0 and 1000002.0, both '1e\+06'",
+        ),
         (lambda: Slider("n", [1, 2], texts=["one"]), ValueError, "texts must hold 2 strings"),
         (lambda: Slider("n", [1, 2], texts=["one", 2]), TypeError, "texts must be a string"),
         (lambda: Frame(torch.zeros(3, 8, 8), "x"), TypeError, "image must be a uint8"),
@@ -366,6 +412,11 @@ def bad_sliders():
             TypeError,
             "image",
         ),
+        (
+            lambda: explore(lambda image: None, name="a", title="t", upload=True, image=one),
+            ValueError,
+            "sliders must not be called 'image'",
+        ),
         (lambda: painter(width_px=3), ValueError, "width_px must be an integer in"),
         (lambda: explore(nothing, name="a", title="t", **many), ValueError, "30 a × 20 b = 600"),
     ]
@@ -375,6 +426,15 @@ def bad_sliders():
 def test_bad_input_names_the_argument(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_values_beyond_the_stops_may_share_a_text():
+    slider = Slider("n", [1.0, 1000001.0, 1000002.0], stops=[1.0, 1000002.0])
+    assert len(slider.values) == 3
+
+
+def test_slider_may_be_called_image_without_upload():
+    explore(lambda image: paint(image, 1.0), name="a", title="t", image=Slider("n", [1, 2]))
 
 
 def test_limit_counts_stops_not_values():

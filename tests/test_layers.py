@@ -26,7 +26,7 @@ def test_package_has_no_violation():
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "chapters").glob("*.ipynb")), ids=lambda p: p.stem)
-def test_chapter_leaves_global_state_alone(path):
+def test_chapter_has_no_violation(path):
     assert layers.check_notebook(path) == []
 
 
@@ -145,6 +145,49 @@ def test_chapter_that_is_no_python_is_found_unless_it_is_meant(tmp_path):
 
 def code_cell(source: str, tags: list[str] | None = None) -> dict:
     return {"cell_type": "code", "source": [source], "metadata": {"tags": tags or []}}
+
+
+def write_chapter(folder: Path, *cells: dict) -> Path:
+    path = folder / "01.ipynb"
+    path.write_text(json.dumps({"cells": list(cells)}), encoding="utf-8")
+    return path
+
+
+def long_cell(lines: int, *tags: str, first: str = "x = 1") -> dict:
+    return code_cell("\n\n".join([first, *["x = 1"] * (lines - 1)]), tags=list(tags))
+
+
+def test_cells_at_the_limit_pass(tmp_path):
+    cells = [
+        code_cell("%matplotlib inline"),
+        long_cell(30, first="import torch"),
+        long_cell(25),
+        long_cell(15),
+        long_cell(15, first="import late"),
+        long_cell(30, "hide-input"),
+        long_cell(30, "remove-output", "hide-cell"),
+        {"cell_type": "markdown", "source": ["word\n"] * 99, "metadata": {}},
+    ]
+    assert layers.check_notebook(write_chapter(tmp_path, *cells)) == []
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ([long_cell(26)], "cell 0: 26 lines, at most 25"),
+        ([long_cell(25), long_cell(16)], "cell 1: 16 lines, at most 15; one cell may have more"),
+        ([long_cell(16), long_cell(15), long_cell(17)], "cell 2: 17 lines, at most 15"),
+        ([long_cell(31, "hide-input")], "cell 0: 31 lines, at most 30"),
+        ([long_cell(31, "hide-cell")], "cell 0: 31 lines, at most 30"),
+        ([long_cell(31, first="import torch")], "cell 0: 31 lines, at most 30"),
+        ([code_cell("import os"), long_cell(26, first="import torch")], "cell 1: 26 lines"),
+        ([long_cell(26, "raises-exception", first="if:")], "cell 0: 26 lines"),
+        ([long_cell(26, "nbval-ignore-output")], "cell 0: 26 lines"),
+    ],
+)
+def test_planted_long_cell_is_found(tmp_path, cells, message):
+    (problem,) = layers.check_notebook(write_chapter(tmp_path, *cells))
+    assert message in problem
 
 
 def test_only_rng_may_seed(tmp_path):

@@ -109,6 +109,8 @@ DEFECTS = {
     "widget state": lambda nb: nb.metadata.update(widgets={}),
     "python version": lambda nb: nb.metadata.language_info.update(version="3.12.0"),
     "time stamp": lambda nb: nb.cells[2].metadata.update(execution={"iopub.status.busy": "x"}),
+    "jupytext leftover": lambda nb: nb.cells[2].metadata.update(lines_to_next_cell=2),
+    "jupytext leftover in text": lambda nb: nb.cells[0].metadata.update(lines_to_next_cell=1),
     "traceback": lambda nb: nb.cells[3].outputs[0].traceback.append("File /home/x.py"),
 }
 
@@ -143,9 +145,9 @@ def test_broken_notebook_is_named(tmp_path):
 # browser: found where it is, and only there
 
 
-def make_program(path: Path) -> Path:
+def make_program(path: Path, script: str = "exit 0") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("#!/bin/sh\n", encoding="utf-8")
+    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     path.chmod(path.stat().st_mode | stat.S_IEXEC)
     return path
 
@@ -174,6 +176,52 @@ def test_wrong_variable_is_an_error(no_browser, monkeypatch):
         browser.find_chromium()
 
 
+CANNOT_START = {
+    "library missing": "exit 127",
+    "crash": "kill -SEGV $$",
+    "hangs": "while :; do :; done",
+    "waits for input": "read answer && exit 0",
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows browsers do not print their version")
+@pytest.mark.parametrize("script", CANNOT_START.values(), ids=CANNOT_START)
+class TestBrowserThatCannotStart:
+    @pytest.fixture(autouse=True)
+    def impatient(self, monkeypatch):
+        monkeypatch.setattr(browser, "START_SECONDS", 1)
+
+    def test_on_path_is_passed_over(self, no_browser, script):
+        make_program(no_browser / "chromium", script)
+        assert browser.find_chromium() is None
+        good = make_program(no_browser / "chrome")
+        assert browser.find_chromium() == str(good)
+
+    def test_in_a_usual_place_is_passed_over(self, no_browser, script, tmp_path, monkeypatch):
+        monkeypatch.setattr(browser, "PLACES", (str(make_program(tmp_path / "x", script)),))
+        assert browser.find_chromium() is None
+
+    def test_of_playwright_is_passed_over(self, no_browser, script, tmp_path, monkeypatch):
+        program = make_program(tmp_path / "playwright" / "chrome", script)
+        monkeypatch.setattr(browser, "ASK_PLAYWRIGHT", f"print({str(program)!r})")
+        assert browser.find_chromium() is None
+        make_program(program)
+        assert browser.find_chromium() == str(program)
+
+    def test_named_by_the_variable_is_an_error(self, no_browser, script, tmp_path, monkeypatch):
+        program = make_program(tmp_path / "my-browser", script)
+        monkeypatch.setenv("RAC_CHROMIUM", str(program))
+        with pytest.raises(OSError, match=r"RAC_CHROMIUM must name a browser that starts"):
+            browser.find_chromium()
+
+    def test_ensure_goes_on(self, no_browser, script):
+        make_program(no_browser / "chromium", script)
+        write = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text('#!/bin/sh')"
+        repair = [sys.executable, "-c", write, str(no_browser / "chromium")]
+        assert browser.ensure_chromium([]) is None
+        assert browser.ensure_chromium([repair]) == str(no_browser / "chromium")
+
+
 def test_no_browser_is_none(no_browser):
     assert browser.find_chromium() is None
 
@@ -194,7 +242,10 @@ def test_browser_in_a_usual_place_is_found(no_browser, monkeypatch, tmp_path):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows finds programs by their extension")
 def test_ensure_goes_on_until_a_browser_is_there(no_browser, capfd):
-    touch = "import pathlib, sys; p = pathlib.Path(sys.argv[1]); p.touch(); p.chmod(0o755)"
+    touch = (
+        "import pathlib, sys; p = pathlib.Path(sys.argv[1]); "
+        "p.write_text('#!/bin/sh'); p.chmod(0o755)"
+    )
     commands = [
         ["/no/such/program"],
         [sys.executable, "-c", "raise SystemExit(1)"],
@@ -205,6 +256,16 @@ def test_ensure_goes_on_until_a_browser_is_there(no_browser, capfd):
     printed = capfd.readouterr().out
     assert "that did not work" in printed
     assert "too far" not in printed
+
+
+def test_apt_reads_its_lists_before_it_installs(monkeypatch):
+    monkeypatch.setattr(browser.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(browser.os, "geteuid", lambda: 0, raising=False)
+    commands = [" ".join(command) for command in browser.install_commands()]
+    assert commands[0].endswith("playwright install chromium")
+    assert commands[1] == "apt-get update -qq"
+    assert [command.split()[-1] for command in commands[2:]] == ["chromium", "chromium-browser"]
+    assert all(command.startswith("apt-get install -y") for command in commands[2:])
 
 
 def test_ensure_gives_up(no_browser):
@@ -309,6 +370,21 @@ def test_suite_of_pytest_with_a_failing_test_fails(tmp_path, monkeypatch):
     plain = [*suites.PYTEST, "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(test)]
     result = suites.run_pytest("unit", plain)
     assert (result.passed, result.failed, result.ok) == (1, 1, False)
+
+
+@pytest.mark.parametrize(
+    ("platform", "required", "fails"),
+    [("linux", "1", True), ("linux", "", False), ("darwin", "1", False), ("win32", "1", False)],
+)
+def test_skipped_unit_test_fails_in_ci_on_linux(tmp_path, monkeypatch, platform, required, fails):
+    monkeypatch.setattr(suites, "REPORTS", tmp_path)
+    monkeypatch.setattr(suites.sys, "platform", platform)
+    monkeypatch.setenv("RAC_REQUIRE_BROWSER", required)
+    (tmp_path / "unit.xml").write_text(f"<testsuite>{PASSED}{SKIPPED}</testsuite>")
+    (tmp_path / "notebooks.xml").write_text(f"<testsuite>{PASSED}{SKIPPED}</testsuite>")
+    monkeypatch.setattr(suites, "run", lambda command, **environment: 0)
+    assert suites.run_pytest("unit", []).ok == (not fails)
+    assert not suites.run_pytest("notebooks", []).ok
 
 
 def test_required_browser_that_is_missing_fails(no_browser, monkeypatch):

@@ -9,6 +9,9 @@ The rules (``python -m tools.layers`` prints what breaks them and exits with 1):
 2. Every module stands in ``LAYERS``.
 3. A module has at most 300 lines, a function at most 25 lines of code in its body (docstring,
    comments and blank lines not counted), and at most 5 positional parameters beside ``self``.
+   A code cell of a chapter has at most 15 lines (blank ones not counted); one cell a chapter may
+   have 25. Folded cells (tags ``hide-input``, ``hide-cell``) and the first cell with imports may
+   have 30.
 4. Nobody seeds global random state (only ``rng.scoped_seed`` may) or touches ``sys.path``.
 """
 
@@ -35,6 +38,10 @@ TO_CHECK = {("_check", name) for name in LAYERS[0] if name != "_check"}
 MAX_MODULE_LINES = 300
 MAX_FUNCTION_LINES = 25
 MAX_POSITIONAL = 5
+MAX_CELL_LINES = 15
+MAX_LONGEST_CELL_LINES = 25
+MAX_FREE_CELL_LINES = 30
+FOLDED_TAGS = {"hide-input", "hide-cell"}
 GLOBAL_STATE = {
     "random.seed",
     "np.random.seed",
@@ -164,21 +171,56 @@ def check_package(package: Path) -> list[str]:
 
 
 def check_notebook(path: Path) -> list[str]:
-    """Return the cells of a notebook that seed global state or touch ``sys.path``."""
-    problems = []
-    for number, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"]):
-        lines = "".join(cell["source"]).splitlines()
-        code = "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in lines)
-        if cell["cell_type"] != "code":
-            continue
-        try:
-            tree = ast.parse(code)
-        except SyntaxError:
-            if "raises-exception" not in cell["metadata"].get("tags", []):
-                problems.append(f"{path} cell {number}: is no Python")
-            continue
-        problems += global_state_problems(tree, f"{path} cell {number}")
+    """Return the cells of a notebook that are too long, seed global state or touch ``sys.path``."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = {f"{path} cell {n}": c for n, c in enumerate(cells) if c["cell_type"] == "code"}
+    problems = list(cell_length_problems(code))
+    for where, cell in code.items():
+        tree = _parse_cell(cell)
+        if tree is not None:
+            problems += global_state_problems(tree, where)
+        elif "raises-exception" not in _tags(cell):
+            problems.append(f"{where}: is no Python")
     return problems
+
+
+def cell_length_problems(cells: dict[str, dict]) -> Iterator[str]:
+    """Yield the code cells of one chapter that are too long; ``cells`` maps places to cells."""
+    imports = next((where for where, cell in cells.items() if _has_import(cell)), None)
+    longest_seen = False
+    for where, cell in cells.items():
+        length = sum(bool(line.strip()) for line in _cell_lines(cell))
+        if where == imports or FOLDED_TAGS & _tags(cell):
+            if length > MAX_FREE_CELL_LINES:
+                yield f"{where}: {length} lines, at most {MAX_FREE_CELL_LINES} (folded, imports)"
+        elif length > MAX_LONGEST_CELL_LINES:
+            yield f"{where}: {length} lines, at most {MAX_LONGEST_CELL_LINES}"
+        elif length > MAX_CELL_LINES:
+            if longest_seen:
+                yield f"{where}: {length} lines, at most {MAX_CELL_LINES}; one cell may have more"
+            longest_seen = True
+
+
+def _cell_lines(cell: dict) -> list[str]:
+    return "".join(cell["source"]).splitlines()
+
+
+def _tags(cell: dict) -> set[str]:
+    return set(cell["metadata"].get("tags", []))
+
+
+def _parse_cell(cell: dict) -> ast.Module | None:
+    lines = _cell_lines(cell)
+    code = "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in lines)
+    try:
+        return ast.parse(code)
+    except SyntaxError:
+        return None
+
+
+def _has_import(cell: dict) -> bool:
+    tree = _parse_cell(cell)
+    return tree is not None and any(isinstance(x, ast.Import | ast.ImportFrom) for x in tree.body)
 
 
 def _parse(path: Path) -> ast.Module:

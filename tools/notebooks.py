@@ -21,7 +21,10 @@ from nbformat import NotebookNode
 CHAPTERS = Path("chapters")
 TEXT_TYPES = ("text/plain", "text/markdown", "text/latex")
 GLUE_PREFIX = "application/papermill.record/"  # myst-nb's glue puts this before a type
-VOLATILE_CELL_KEYS = ("execution", "ExecuteTime", "collapsed", "scrolled", "outputId")
+VOLATILE_CELL_KEYS = (
+    *("execution", "ExecuteTime", "collapsed", "scrolled", "outputId"),
+    "lines_to_next_cell",  # jupytext leaves it
+)
 ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 CELL_TIMEOUT_S = 600
 

@@ -89,6 +89,16 @@ def digits(*, seed: int = 0) -> Dataset:
     seed : int
         Chooses the split.
 
+    Returns
+    -------
+    Dataset
+        uint8 images ``(n, 3, 32, 32)`` and the ten classes ``"0"`` to ``"9"``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``seed`` is out of range.
+
     References
     ----------
     Alpaydin and Kaynak, 1998. Optical recognition of handwritten digits. UCI repository.
@@ -124,6 +134,11 @@ def cifar10(root: str | os.PathLike, *, download: bool = False, seed: int = 0) -
     seed : int
         Chooses the 5,000 validation images, 500 of each class, out of the 50,000.
 
+    Returns
+    -------
+    Dataset
+        uint8 images ``(n, 3, 32, 32)`` and the ten classes ``"airplane"`` to ``"truck"``.
+
     Raises
     ------
     FileNotFoundError, ValueError
@@ -139,7 +154,7 @@ def cifar10(root: str | os.PathLike, *, download: bool = False, seed: int = 0) -
     --------
     >>> cifar10("no such folder")
     Traceback (most recent call last):
-    FileNotFoundError: missing file 'no such folder/cifar-10-batches-py/data_batch_1' ...
+    FileNotFoundError: missing file 'no such folder...data_batch_1'; pass download=True to fetch it
     """
     from torchvision.datasets import CIFAR10
 
@@ -171,6 +186,11 @@ def fashion_mnist(root: str | os.PathLike, *, download: bool = False, seed: int 
     seed : int
         Chooses the 6,000 validation images, 600 of each class, out of the 60,000.
 
+    Returns
+    -------
+    Dataset
+        uint8 images ``(n, 3, 32, 32)`` and the ten classes ``"T-shirt/top"`` to ``"Ankle boot"``.
+
     Raises
     ------
     FileNotFoundError, ValueError
@@ -186,7 +206,8 @@ def fashion_mnist(root: str | os.PathLike, *, download: bool = False, seed: int 
     --------
     >>> fashion_mnist("no such folder")
     Traceback (most recent call last):
-    FileNotFoundError: missing file ...
+    FileNotFoundError: missing file 'no such folder...train-images-idx3-ubyte'; pass \
+download=True to fetch it
     """
     from torchvision.datasets import FashionMNIST
 
@@ -244,14 +265,19 @@ def _prepare(dataset: type, root: str | os.PathLike, files: dict, *, download: b
         raise ValueError(f"damaged file {str(file)!r}; pass download=True to fetch it again")
 
 
+# All that numpy, pickle and torchvision raise on a file that is cut short or holds other things.
+_READING_ERRORS = (
+    *(OSError, EOFError, pickle.UnpicklingError, AssertionError, RuntimeError),
+    *(ValueError, TypeError, KeyError, IndexError),
+)
+
+
 @contextmanager
 def _clear_errors(place: Path) -> Iterator[None]:
     """Turn what torchvision raises on a bad file into one error that names the place."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError, IndexError) as error:
-        raise ValueError(_damaged(place, error)) from error
-    except (AssertionError, EOFError, pickle.UnpicklingError) as error:
+    except _READING_ERRORS as error:
         raise ValueError(_damaged(place, error)) from error
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 CORRECT = "Correct."
@@ -44,6 +46,13 @@ def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     ----------
     function : callable
         The answer. ``NotImplementedError`` passes through: the exercise is still open.
+    *args, **kwargs
+        What it is called with.
+
+    Returns
+    -------
+    object
+        What it returns.
 
     Raises
     ------
@@ -67,6 +76,70 @@ def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         shown = ", ".join([*map(_short, args), *(f"{k}={_short(v)}" for k, v in kwargs.items())])
         name = getattr(function, "__name__", "your function")
         raise Hint(f"{name}({shown}) raised {type(error).__name__}: {error}") from error
+
+
+def number(call: str, answer: Any) -> float:
+    """Return the reader's number as a float.
+
+    Parameters
+    ----------
+    call : str
+        What was called, for the hint.
+    answer : object
+        A number of Python or NumPy, or a tensor or array of shape ``()``.
+
+    Returns
+    -------
+    float
+        The same number, finite.
+
+    Raises
+    ------
+    Hint
+        If ``answer`` is no finite number.
+
+    Examples
+    --------
+    >>> import torch
+    >>> number("half()", torch.tensor(0.5))
+    0.5
+    >>> number("half()", None)
+    Traceback (most recent call last):
+    rac_helpers.exercises.hint.Hint: half() must be a number, got NoneType
+    """
+    value = plain(answer)
+    expect(
+        isinstance(value, Real) and not isinstance(value, bool),
+        f"{call} must be a number, got {type(answer).__name__}",
+    )
+    try:
+        value = float(value)
+    except OverflowError:
+        value = math.inf
+    expect(math.isfinite(value), f"{call} must be a finite number, got {value}")
+    return value
+
+
+def plain(answer: Any) -> Any:
+    """Return what a tensor or array of shape ``()`` holds, and anything else as it is.
+
+    Parameters
+    ----------
+    answer : object
+        The reader's answer.
+
+    Returns
+    -------
+    object
+        A number of Python for a tensor or an array of shape ``()``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> plain(torch.tensor(3)), plain([3])
+    (3, [3])
+    """
+    return answer.item() if getattr(answer, "shape", None) == () else answer
 
 
 def _short(value: Any) -> str:

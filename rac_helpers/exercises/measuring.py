@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rac_helpers.exercises.hint import CORRECT, Hint, expect, run
+from rac_helpers.exercises.hint import CORRECT, Hint, expect, number, run
 from rac_helpers.metrics import conv_params
 
 
@@ -211,16 +211,13 @@ sqrt(num_images) times steadier
 
 def _match(call: str, answer: Any, right: float, hints: Mapping[float, str]) -> None:
     """Compare an answer with the right one, then with those of known mistakes."""
-    expect(
-        isinstance(answer, int | float) and not isinstance(answer, bool),
-        f"{call} must be a number, got {type(answer).__name__}",
-    )
-    if _close(answer, right):
+    value = number(call, answer)
+    if _close(value, right):
         return
     for wrong, hint in hints.items():
-        if _close(answer, wrong):
+        if _close(value, wrong):
             raise Hint(hint)
-    raise Hint(f"{call} gives {answer:.6g}, which is too {'large' if answer > right else 'small'}")
+    raise Hint(f"{call} gives {value:.6g}, which is too {'large' if value > right else 'small'}")
 
 
 def _close(value: float, expected: float) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import inspect
 import itertools
 import math
 import os
@@ -14,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from rac_helpers._check import check_int
+from rac_helpers.explore.checks import brief, check_keys, check_render, check_text, check_values
 from rac_helpers.explore.page import page_figure, value_text
 from rac_helpers.explore.picture import check_picture, detach_figure, png_bytes
 
@@ -34,7 +34,8 @@ class Slider:
     default : optional
         Value at the start, one of ``stops``. By default the first stop.
     stops : sequence, optional
-        At least two of ``values``, those which the built page holds. By default all.
+        At least two of ``values``, those which the built page holds. By default all. Each needs
+        its own text in the address of the page, where floats have six digits.
     texts : sequence of str, optional
         What the reader sees and hears for each of ``values``. By default ``str(value)``.
 
@@ -59,20 +60,21 @@ class Slider:
     texts: Sequence[str] | None = None
 
     def __post_init__(self):
-        _check_text("label", self.label)
-        values = _check_values("values", self.values)
-        stops = values if self.stops is None else _check_values("stops", self.stops)
+        check_text("label", self.label)
+        values = check_values("values", self.values)
+        stops = values if self.stops is None else check_values("stops", self.stops)
         for stop in stops:
             if stop not in values:
-                raise ValueError(f"stops must be among the values {_brief(values)}, got {stop!r}")
+                raise ValueError(f"stops must be among the values {brief(values)}, got {stop!r}")
+        check_keys(stops)
         default = stops[0] if self.default is None else self.default
         if default not in stops:
-            raise ValueError(f"default must be one of the stops {_brief(stops)}, got {default!r}")
+            raise ValueError(f"default must be one of the stops {brief(stops)}, got {default!r}")
         texts = tuple(map(value_text, values)) if self.texts is None else tuple(self.texts)
         if len(texts) != len(values):
             raise ValueError(f"texts must hold {len(values)} strings, got {len(texts)}")
         for text in texts:
-            _check_text("texts", text)
+            check_text("texts", text)
         stops = tuple(value for value in values if value in stops)  # in the slider's order
         checked = {"values": values, "stops": stops, "default": default, "texts": texts}
         for key, value in checked.items():
@@ -106,7 +108,7 @@ class Frame:
 
     def __post_init__(self):
         check_picture("image", self.image)
-        _check_text("caption", self.caption)
+        check_text("caption", self.caption)
 
 
 class Explorer:
@@ -190,7 +192,7 @@ def explore(
         Width of the picture on the page. By default a figure has its size in inches at 96 dpi, and
         a small picture is enlarged a whole number of times, up to about 480.
     **sliders : Slider
-        At least one.
+        At least one. With ``upload`` none may be called ``image``.
 
     Returns
     -------
@@ -214,11 +216,13 @@ def explore(
     """
     if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
         raise ValueError(f"name must be lower-case letters, digits, - or _, got {name!r}")
-    _check_text("title", title)
+    check_text("title", title)
     if width_px is not None:
         check_int("width_px", width_px, low=16, high=2000)
     _check_sliders(sliders)
-    _check_render(render, [*sliders, "image"] if upload else list(sliders))
+    if upload and "image" in sliders:
+        raise ValueError("sliders must not be called 'image': upload=True needs that keyword")
+    check_render(render, [*sliders, "image"] if upload else list(sliders))
     explorer = Explorer(render, sliders, name=name, title=title, upload=upload, width_px=width_px)
     explorer.draw(explorer.defaults)  # an error belongs to this cell, not to the display
     if os.environ.get(STATIC_BUILD) == "1":
@@ -244,22 +248,6 @@ def frames(explorer: Explorer) -> Iterator[tuple[dict[str, Any], Frame]]:
         yield values, explorer.draw(values)
 
 
-def _check_text(name: str, text: str) -> None:
-    if not isinstance(text, str):
-        raise TypeError(f"{name} must be a string, got {type(text).__name__}")
-    if not text.strip():
-        raise ValueError(f"{name} must not be an empty string, got {text!r}")
-
-
-def _check_values(name: str, values: Sequence) -> tuple:
-    if isinstance(values, str) or not hasattr(values, "__iter__"):
-        raise TypeError(f"{name} must be a sequence of values, got {values!r}")
-    values = tuple(values)
-    if len(values) < 2 or any(value in values[:i] for i, value in enumerate(values)):
-        raise ValueError(f"{name} must be at least two different values, got {values!r}")
-    return values
-
-
 def _check_sliders(sliders: Mapping[str, Slider]) -> None:
     if not sliders:
         raise ValueError("sliders must hold at least one Slider, got none")
@@ -270,19 +258,3 @@ def _check_sliders(sliders: Mapping[str, Slider]) -> None:
     if count > MAX_FRAMES:
         sizes = " × ".join(f"{len(s.stops)} {key}" for key, s in sliders.items())
         raise ValueError(f"stops must give at most {MAX_FRAMES} frames, got {sizes} = {count}")
-
-
-def _check_render(render: Callable, keywords: list[str]) -> None:
-    if not callable(render):
-        raise TypeError(f"render must be a function, got {type(render).__name__}")
-    try:
-        inspect.signature(render).bind(**dict.fromkeys(keywords))
-    except TypeError as error:
-        expected = ", ".join(keywords)
-        raise TypeError(f"render must take the keywords {expected}; {error}") from None
-
-
-def _brief(values: tuple) -> str:
-    if len(values) <= 6:
-        return repr(values)
-    return f"({values[0]!r}, {values[1]!r}, ..., {values[-1]!r})"

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rac_helpers._check import check_int
+from rac_helpers._check import check_int, check_number
 from rac_helpers.rng import scoped_seed
 
 
@@ -21,24 +21,33 @@ class Normalize(nn.Module):
     Parameters
     ----------
     mean, std : float
-        Output is ``(x - mean) / std`` with ``x`` in ``[0, 1]``.
+        Output is ``(x - mean) / std`` with ``x`` in ``[0, 1]``. Both finite, ``std`` > 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``mean`` or ``std`` is not as described.
 
     Examples
     --------
     >>> white = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
     >>> Normalize()(white).unique(), Normalize()(white / 255).unique()
     (tensor([2.]), tensor([2.]))
+    >>> Normalize(std=0.0)
+    Traceback (most recent call last):
+    ValueError: std must be a number > 0, got 0.0
     """
 
     def __init__(self, mean: float = 0.5, std: float = 0.25) -> None:
         super().__init__()
-        if not std > 0:
+        check_number("mean", mean)
+        if check_number("std", std) <= 0:
             raise ValueError(f"std must be a number > 0, got {std}")
         self.register_buffer("mean", torch.tensor(float(mean)))
         self.register_buffer("std", torch.tensor(float(std)))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Take ``(n, 3, H, W)`` images: uint8 in 0–255, or floats in 0–1."""
+        """Take ``(n, 3, H, W)`` images: uint8 in 0–255, or floats in 0–1; return floats."""
         if images.dtype == torch.uint8:
             images = images.to(self.mean.dtype) / 255
         elif not images.is_floating_point():
@@ -57,6 +66,11 @@ class SmallCNN(nn.Module):
         Channels of the first convolution, >= 1; the next ones have twice and four times as many.
     seed : int
         The same seed gives the same starting weights.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is out of range.
 
     Examples
     --------
@@ -98,13 +112,32 @@ class BasicBlock(nn.Module):
     Parameters
     ----------
     in_channels, out_channels : int
-        ``out_channels`` is equal to ``in_channels`` or larger.
+        >= 1; ``out_channels`` is equal to ``in_channels`` or larger.
     stride : int
         1, or 2 to halve the picture.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is out of range, or there are fewer channels out than in.
+
+    Examples
+    --------
+    >>> BasicBlock(4, 8, 2)(torch.zeros(1, 4, 6, 6)).shape
+    torch.Size([1, 8, 3, 3])
+    >>> BasicBlock(8, 4, 1)
+    Traceback (most recent call last):
+    ValueError: out_channels must be >= in_channels 8, got 4
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
+        check_int("in_channels", in_channels, low=1)
+        check_int("stride", stride, low=1, high=2)
+        if check_int("out_channels", out_channels, low=1) < in_channels:
+            raise ValueError(
+                f"out_channels must be >= in_channels {in_channels}, got {out_channels}"
+            )
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.relu1 = nn.ReLU()  # two objects: one used twice breaks quantization by export
@@ -188,6 +221,29 @@ def _stage(in_channels: int, out_channels: int, *, blocks: int, stride: int) -> 
 def resnet20(num_classes: int = 10, width: int = 16, *, seed: int = 0) -> ResNet:
     """Return a ResNet of 20 layers (0.27 million parameters at width 16).
 
+    Parameters
+    ----------
+    num_classes : int
+        Number of logits, >= 2.
+    width : int
+        Channels of the first stage, >= 1.
+    seed : int
+        The same seed gives the same starting weights.
+
+    Returns
+    -------
+    ResNet
+        In training mode.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is out of range.
+
+    References
+    ----------
+    He, Zhang, Ren and Sun, 2016. Deep residual learning for image recognition, table 6.
+
     Examples
     --------
     >>> sum(p.numel() for p in resnet20().parameters())
@@ -198,6 +254,29 @@ def resnet20(num_classes: int = 10, width: int = 16, *, seed: int = 0) -> ResNet
 
 def resnet56(num_classes: int = 10, width: int = 16, *, seed: int = 0) -> ResNet:
     """Return a ResNet of 56 layers (0.85 million parameters at width 16).
+
+    Parameters
+    ----------
+    num_classes : int
+        Number of logits, >= 2.
+    width : int
+        Channels of the first stage, >= 1.
+    seed : int
+        The same seed gives the same starting weights.
+
+    Returns
+    -------
+    ResNet
+        In training mode.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is out of range.
+
+    References
+    ----------
+    He, Zhang, Ren and Sun, 2016. Deep residual learning for image recognition, table 6.
 
     Examples
     --------

@@ -21,6 +21,16 @@ ARCHITECTURES = {"small_cnn": SmallCNN, "resnet20": resnet20, "resnet56": resnet
 def catalogue() -> pd.DataFrame:
     """Return a table of the shipped weights: what they are, how they score, how to retrain them.
 
+    Returns
+    -------
+    pandas.DataFrame
+        One row a network; scores are fractions of the test images.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the catalogue is missing or damaged.
+
     Examples
     --------
     >>> "small_cnn-synth_digits" in catalogue().index
@@ -52,6 +62,11 @@ def load_weights(name: str) -> nn.Module:
     ----------
     name : str
         A row of :func:`catalogue`, such as ``"small_cnn-synth_digits"``.
+
+    Returns
+    -------
+    torch.nn.Module
+        In eval mode.
 
     Raises
     ------
