@@ -10,6 +10,7 @@ References
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -110,16 +111,7 @@ class Op:
 
     def amount(self, *, height: int, width: int) -> float | int | None:
         """Return the amount in the operation's unit on an image of this size, or None."""
-        level = LEVELS[self.name]
-        if not level.unit:
-            return None
-        if level.unit == "bits":
-            step = (self.num_magnitude_bins - 1) / (level.low - level.high)
-            return round(level.low - self.magnitude / step)
-        side = {"TranslateX": width, "TranslateY": height}.get(self.name, 1)
-        bins = torch.linspace(level.low, level.high * side, self.num_magnitude_bins)
-        amount = level.scale * float(bins[self.magnitude])  # float32 steps, as in torchvision
-        return level.center + (self.sign * amount if level.signed else amount)
+        return _amount(self, height, width)
 
     def describe(self, *, height: int, width: int) -> str:
         """Say in words what the operation does on an image of this size.
@@ -137,6 +129,20 @@ class Op:
         if LEVELS[self.name].unit == "shift_px":
             amount = int(amount)
         return self.name + _WORDS[LEVELS[self.name].unit].format(round(amount, 2))
+
+
+@functools.lru_cache(maxsize=4096)
+def _amount(op: Op, height: int, width: int) -> float | int | None:
+    level = LEVELS[op.name]
+    if not level.unit:
+        return None
+    if level.unit == "bits":
+        step = (op.num_magnitude_bins - 1) / (level.low - level.high)
+        return round(level.low - op.magnitude / step)
+    side = {"TranslateX": width, "TranslateY": height}.get(op.name, 1)
+    bins = torch.linspace(level.low, level.high * side, op.num_magnitude_bins)
+    amount = level.scale * float(bins[op.magnitude])  # float32 steps, as in torchvision
+    return level.center + (op.sign * amount if level.signed else amount)
 
 
 _WORDS = {

@@ -122,10 +122,16 @@ class RandAugment(v2.Transform):
                 raise ValueError(f"image must have mode 'RGB', got {inpt.mode!r}; convert it first")
             return F.to_pil_image(self.transform(F.pil_to_tensor(inpt), params))
         images = check_images("image", inpt)
+        images = images.as_subclass(torch.Tensor)
         if images.ndim == 3 or isinstance(inpt, tv_tensors.Video):  # one draw for all frames
             result = apply_ops(images, self.draw())
         else:
-            result = images.clone()
-            for index, image in enumerate(images):
-                result[index] = self.transform(image.as_subclass(torch.Tensor), params)
+            result = self._transform_batch(images)
         return tv_tensors.wrap(result, like=inpt)
+
+    def _transform_batch(self, images: torch.Tensor) -> torch.Tensor:
+        """Transform images of shape ``(B, ..., 3, H, W)``, each with its own draws."""
+        result = images.clone()
+        for index, image in enumerate(images):
+            result[index] = self.transform(image, {})
+        return result

@@ -131,14 +131,15 @@ def sharpness(image: Tensor, factor: float) -> Tensor:
     factor = check_number("factor", factor, low=0)
     if min(check_images("image", image).shape[-2:]) < 3:
         return image.clone()
-    out = image.float()
-    inner = out[..., 1:-1, 1:-1]
-    rows = out[..., :-2, :] + out[..., 1:-1, :] + out[..., 2:, :]
-    window = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]  # sum over 3 x 3 pixels
-    blurred = ((window + 4 * inner) / 13).round()  # the centre weighs 5, each neighbour 1
-    # computed before `inner` is written to; add with alpha rounds as torchvision does
-    out[..., 1:-1, 1:-1] = inner.add(blurred - inner, alpha=1.0 - factor)
-    return _to_uint8(out)
+    values = image.short()
+    inner = values[..., 1:-1, 1:-1]
+    rows = values[..., :-2, :] + values[..., 1:-1, :] + values[..., 2:, :]
+    window = (rows[..., :-2] + rows[..., 1:-1]).add_(rows[..., 2:])  # sum over 3 x 3 pixels
+    blurred = window.add_(inner, alpha=4).float().div_(13).round_()  # weights: 5, neighbours 1
+    out = image.clone()
+    # add with alpha rounds as torchvision does
+    out[..., 1:-1, 1:-1] = _to_uint8(inner.float().add(blurred.sub_(inner), alpha=1.0 - factor))
+    return out
 
 
 def _to_uint8(values: Tensor) -> Tensor:

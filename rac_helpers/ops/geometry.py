@@ -141,7 +141,12 @@ def translate_x(image: Tensor, shift_px: float) -> Tensor:
     tensor([[0, 1, 2]], dtype=torch.uint8)
     """
     shift = _whole_px(shift_px, check_images("image", image).shape[-1])
-    return _sample(image, (1.0, 0.0, -shift, 0.0, 1.0, 0.0))
+    moved = torch.zeros_like(image)
+    if shift >= 0:
+        moved[..., shift:] = image[..., : image.shape[-1] - shift]
+    else:
+        moved[..., :shift] = image[..., -shift:]
+    return moved
 
 
 def translate_y(image: Tensor, shift_px: float) -> Tensor:
@@ -170,7 +175,12 @@ def translate_y(image: Tensor, shift_px: float) -> Tensor:
     tensor([2, 3, 0], dtype=torch.uint8)
     """
     shift = _whole_px(shift_px, check_images("image", image).shape[-2])
-    return _sample(image, (1.0, 0.0, 0.0, 0.0, 1.0, -shift))
+    moved = torch.zeros_like(image)
+    if shift >= 0:
+        moved[..., shift:, :] = image[..., : image.shape[-2] - shift, :]
+    else:
+        moved[..., :shift, :] = image[..., -shift:, :]
+    return moved
 
 
 def _slope(slope: float) -> float:
@@ -178,22 +188,24 @@ def _slope(slope: float) -> float:
     return math.tan(math.atan(check_number("slope", slope, low=-1, high=1)))
 
 
-def _whole_px(shift_px: float, side: int) -> float:
+def _whole_px(shift_px: float, side: int) -> int:
     """Cut off the fraction; further than the whole side is all black anyway."""
-    return float(max(-side, min(side, int(check_number("shift_px", shift_px)))))
+    return max(-side, min(side, int(check_number("shift_px", shift_px))))
 
 
 def _sample(image: Tensor, matrix: tuple[float, ...]) -> Tensor:
     """Fetch every pixel from where the inverse affine ``matrix`` says it came from."""
     height, width = check_images("image", image).shape[-2:]
     find = _source_index if height * width <= CACHED_PX else _source_index.__wrapped__
-    index, outside = (part.to(image.device) for part in find(matrix, height, width))
-    return image.flatten(-2).index_select(-1, index).masked_fill_(outside, 0).reshape(image.shape)
+    index, inside = (part.to(image.device) for part in find(matrix, height, width))
+    pixels = image.flatten(-2)  # (..., 3, H*W)
+    # gather and "&" take a third of the time of index_select and masked_fill
+    return pixels.gather(-1, index.expand_as(pixels)).bitwise_and_(inside).reshape(image.shape)
 
 
 @functools.lru_cache(maxsize=256)
 def _source_index(matrix: tuple[float, ...], height: int, width: int) -> tuple[Tensor, Tensor]:
-    """For each pixel, in reading order: the index of its source, and whether it has none.
+    """For each pixel, in reading order: the index of its source, and 255, or 0 if it has none.
 
     Coordinates count from the centre of the image, x to the right and y down. The float32
     arithmetic (scaled to -1..1 and back) follows ``affine_grid`` and ``grid_sample``, because
@@ -209,5 +221,5 @@ def _source_index(matrix: tuple[float, ...], height: int, width: int) -> tuple[T
     theta = torch.tensor(matrix).reshape(1, 2, 3).transpose(1, 2) / (0.5 * size)
     source = ((points.bmm(theta)[0] + 1) * (0.5 * size) - 0.5).round()  # half to even
     column, row = source.long().unbind(-1)
-    outside = (column < 0) | (column >= width) | (row < 0) | (row >= height)
-    return (row * width + column).masked_fill_(outside, 0), outside
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    return (row * width + column) * inside, inside.to(torch.uint8) * 255

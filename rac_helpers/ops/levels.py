@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -84,7 +86,12 @@ def solarize(image: Tensor, threshold: float) -> Tensor:
     tensor([ 10, 127,   5], dtype=torch.uint8)
     """
     threshold = check_number("threshold", threshold, low=0, high=256)
-    return torch.where(check_images("image", image) >= threshold, 255 - image, image)
+    check_images("image", image)
+    first = math.ceil(torch.tensor(threshold).item())  # float32, as torchvision compares
+    if first > 255:
+        return image.clone()
+    mask = (image >= first).to(torch.uint8).mul_(255)
+    return mask.bitwise_xor_(image)  # 255 ^ v is 255 - v, and 0 ^ v is v
 
 
 def auto_contrast(image: Tensor) -> Tensor:
@@ -106,12 +113,11 @@ def auto_contrast(image: Tensor) -> Tensor:
     >>> auto_contrast(torch.tensor([[[100, 120, 186]]] * 3, dtype=torch.uint8))[0]
     tensor([[  0,  59, 255]], dtype=torch.uint8)
     """
-    values = check_images("image", image).float()
-    low = values.amin(dim=(-2, -1), keepdim=True)
-    high = values.amax(dim=(-2, -1), keepdim=True)
+    low = check_images("image", image).amin(dim=(-2, -1), keepdim=True).float()
+    high = image.amax(dim=(-2, -1), keepdim=True).float()
     flat = low == high
     step = torch.where(flat, 1.0, (high - low) * (1.0 / 255))
-    stretched = (values - torch.where(flat, 0.0, low)) / step
+    stretched = (image - torch.where(flat, 0.0, low)).div_(step)
     return stretched.clamp_(0, 255).to(torch.uint8)  # cuts off the fraction, as torchvision does
 
 
@@ -141,11 +147,12 @@ def equalize(image: Tensor) -> Tensor:
     ([90, 91, 92, 93], [0, 5, 11, 16])
     """
     flat = check_images("image", image).flatten(-2).long()  # (..., 3, H*W)
-    ones = torch.ones_like(flat)
-    histogram = flat.new_zeros(*flat.shape[:-1], 256).scatter_add_(-1, flat, ones)
+    one = flat.new_ones(()).expand_as(flat)
+    histogram = flat.new_zeros(*flat.shape[:-1], 256).scatter_add_(-1, flat, one)
     brightest = histogram.gather(-1, flat.amax(-1, keepdim=True))
     step = (flat.shape[-1] - brightest) // 255
-    before = histogram.cumsum(-1) - histogram  # pixels darker than each value
-    table = ((before + step // 2) // step.clamp(min=1)).clamp(0, 255)
-    spread = table.gather(-1, flat)
-    return torch.where(step > 0, spread, flat).to(torch.uint8).reshape(image.shape)
+    darker = histogram.cumsum(-1) - histogram  # how many pixels are darker than each value
+    # float64 divides faster than int64, and holds these numbers exactly
+    table = ((darker + step // 2).double() / step.clamp(min=1)).floor_().clamp_(max=255)
+    table = torch.where(step > 0, table, torch.arange(256, device=image.device))
+    return table.to(torch.uint8).gather(-1, flat).reshape(image.shape)

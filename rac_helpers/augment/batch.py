@@ -1,0 +1,147 @@
+"""RandAugment on a whole batch at once, each image with its own operations.
+
+One image of 32 pixels keeps a processor busy for a few microseconds an operation; calling the
+operation costs more than that. With one magnitude M there are only 23 different transforms (14
+operations, nine of them with two directions). So we draw for all images, sort the batch by
+transform, and call each transform once, on all its images.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from rac_helpers._check import check_int
+from rac_helpers.augment.draw import apply_op
+from rac_helpers.augment.table import LEVELS, Op
+from rac_helpers.augment.transform import RandAugment
+
+_CHUNK_VALUES = 2**18  # values that an operation gets at once: their floats fit into the cache
+
+
+class BatchRandAugment(RandAugment):
+    """:class:`RandAugment` for batches: the same draws, the same pixels, many times faster.
+
+    This is the training transform of the course. The speed is for small images: at 32 pixels it is
+    large, at 224 pixels nearly all time goes into the pixels and little is gained.
+
+    Parameters
+    ----------
+    num_ops, magnitude, num_magnitude_bins, ops, replacement, uniform_magnitude, generator
+        As in :class:`RandAugment`. With ``replacement=False`` the drawing is slow.
+
+    Notes
+    -----
+    Different from torchvision's transform, which draws once and applies the same operations, with
+    the same signs, to the whole batch.
+
+    Examples
+    --------
+    >>> images = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8)
+    >>> batch = BatchRandAugment(2, 9)(images, generator=torch.Generator().manual_seed(0))
+    >>> one_by_one = RandAugment(2, 9)(images, generator=torch.Generator().manual_seed(0))
+    >>> torch.equal(batch, one_by_one)
+    True
+    """
+
+    def draw_batch(
+        self, num_images: int, generator: torch.Generator | None = None
+    ) -> list[list[Op]]:
+        """Draw the operations for each image, exactly as ``num_images`` calls of :meth:`draw`.
+
+        Parameters
+        ----------
+        num_images : int
+            At least 0.
+        generator : torch.Generator, optional
+            Source of the draws; by default the transform's own.
+
+        Returns
+        -------
+        list of list of Op
+            ``num_ops`` operations for each image.
+
+        Examples
+        --------
+        >>> for ops in BatchRandAugment(2, 9).draw_batch(2, torch.Generator().manual_seed(0)):
+        ...     print([op.name for op in ops])
+        ['TranslateY', 'Color']
+        ['ShearX', 'Equalize']
+        """
+        check_int("num_images", num_images, low=0)
+        kinds = self._kinds()
+        return [[kinds[i] for i in row] for row in self._draw_kinds(num_images, generator).tolist()]
+
+    def _transform_batch(self, images: Tensor) -> Tensor:
+        if not images.numel():
+            return images.clone()
+        if images.ndim > 4:
+            return self._transform_batch(images.flatten(0, -4)).reshape(images.shape)
+        kinds, drawn = self._kinds(), self._draw_kinds(len(images))
+        place = torch.arange(len(images))  # place[i]: where in the batch the i-th image belongs
+        for column in drawn.unbind(1):
+            kind, order = column[place].sort()
+            place = place[order]
+            images = images.index_select(0, order.to(images.device))  # images of a kind together
+            found, counts = kind.unique_consecutive(return_counts=True)
+            groups = zip(found.tolist(), images.split(counts.tolist()), strict=True)
+            images = torch.cat([part for i, group in groups for part in _apply(kinds[i], group)])
+        return images.index_select(0, place.argsort().to(images.device))
+
+    def _kinds(self) -> list[Op]:
+        """All operations that can be drawn: levels, names, directions."""
+        lowest = 0 if self.uniform_magnitude else self.magnitude
+        levels = range(lowest, self.magnitude + 1)
+        each = itertools.product(levels, self.ops, (1, -1))
+        return [Op(name, level, sign, self.num_magnitude_bins) for level, name, sign in each]
+
+    def _draw_kinds(self, num_images: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw positions in :meth:`_kinds`: int64, shape ``(num_images, num_ops)``."""
+        generator = generator or self._given or self._source.get()
+        shape = num_images, self.num_ops
+        if not self.replacement:
+            position = {kind: i for i, kind in enumerate(self._kinds())}
+            drawn = [position[op] for _ in range(num_images) for op in self.draw(generator)]
+            return torch.tensor(drawn, dtype=torch.int64).reshape(shape)
+        num_levels = self.magnitude + 1 if self.uniform_magnitude else 1
+        signed = torch.tensor([LEVELS[name].signed for name in self.ops])
+        return _draw_many(num_images * self.num_ops, signed, num_levels, generator).reshape(shape)
+
+
+def _apply(op: Op, images: Tensor) -> Iterator[Tensor]:
+    at_once = max(1, _CHUNK_VALUES // images[0].numel())
+    return (apply_op(part, op) for part in images.split(at_once))
+
+
+def _draw_many(count: int, signed: Tensor, num_levels: int, generator: torch.Generator) -> Tensor:
+    """Draw ``count`` operations, each ``(level * len(signed) + index) * 2 + negative``.
+
+    ``draw_ops`` takes one number from the generator for the operation, one for the level if there
+    are several, and one for the direction if there is one. Here all numbers are taken at once;
+    then a walk finds where each operation's numbers begin.
+    """
+    state = generator.get_state()
+    numbers = _random_numbers(3 * count, generator)
+    extra = int(num_levels > 1)
+    length = 1 + extra + signed[numbers % len(signed)].long()  # if an operation began here
+    following = (torch.arange(len(numbers)) + length).tolist()
+    begins = [0]
+    for _ in range(count):
+        begins.append(following[begins[-1]])
+    generator.set_state(state)
+    torch.randint(2, (begins.pop(),), generator=generator)  # take as many numbers as draw_ops
+    begin = torch.tensor(begins, dtype=torch.int64)
+    index = numbers[begin] % len(signed)
+    level = numbers[begin + 1] % num_levels if extra else 0
+    negative = signed[index] & (numbers[begin + 1 + extra] % 2**24 <= 2**23)  # torch.rand() <= 0.5
+    return (level * len(signed) + index) * 2 + negative
+
+
+def _random_numbers(count: int, generator: torch.Generator) -> Tensor:
+    """The generator's next numbers, from 0 to 2³² - 1, as int64."""
+    pairs = torch.empty((count + 1) // 2, dtype=torch.int64)
+    pairs.random_(-(2**63), None, generator=generator)  # 64 bits: two numbers, the first one high
+    return torch.stack([pairs >> 32, pairs], dim=1).flatten().bitwise_and_(2**32 - 1)
