@@ -73,8 +73,12 @@ convert with v2.functional.to_dtype(images, torch.uint8, scale=True)
     return images
 
 
-def check_labels(name: str, labels: torch.Tensor, *, num_classes: int) -> torch.Tensor:
+def check_labels(
+    name: str, labels: torch.Tensor, *, num_classes: int | None = None
+) -> torch.Tensor:
     """Return ``labels`` if it is a 1-D int64 tensor with values in ``[0, num_classes)``.
+
+    ``None`` allows any values.
 
     Examples
     --------
@@ -89,6 +93,8 @@ def check_labels(name: str, labels: torch.Tensor, *, num_classes: int) -> torch.
             else type(labels).__name__
         )
         raise TypeError(f"{name} must be an int64 tensor of shape (n,), got {got}")
+    if num_classes is None:
+        return labels
     wrong = ((labels < 0) | (labels >= num_classes)).nonzero().flatten()
     if len(wrong):
         position = int(wrong[0])
@@ -97,6 +103,43 @@ def check_labels(name: str, labels: torch.Tensor, *, num_classes: int) -> torch.
             f"got {int(labels[position])} at position {position}"
         )
     return labels
+
+
+def check_pair(
+    name: str, split: tuple[torch.Tensor, torch.Tensor], *, num_classes: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ``split`` if it holds images and as many labels, at least one, else raise.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the message.
+    split : (images, labels)
+        uint8 ``(n, 3, H, W)`` and int64 ``(n,)``, ``n >= 1``.
+    num_classes : int, optional
+        Labels must be in ``[0, num_classes)``. ``None`` allows any.
+
+    Examples
+    --------
+    >>> check_pair("train", (torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.tensor([0])))
+    Traceback (most recent call last):
+    ValueError: train must have as many labels as images, got 2 images and 1 labels
+    """
+    if not isinstance(split, tuple) or len(split) != 2:
+        raise TypeError(f"{name} must be a Split (images, labels), got {type(split).__name__}")
+    images, labels = split
+    shape = tuple(check_images(f"{name}.images", images).shape)
+    if len(shape) != 4:
+        raise ValueError(f"{name}.images must have shape (n, 3, H, W), got {shape}")
+    check_labels(f"{name}.labels", labels, num_classes=num_classes)
+    if len(images) != len(labels):
+        raise ValueError(
+            f"{name} must have as many labels as images, "
+            f"got {len(images)} images and {len(labels)} labels"
+        )
+    if not len(labels):
+        raise ValueError(f"{name} must hold at least one image (n >= 1), got none")
+    return split
 
 
 def _grey(shape: tuple[int, ...]) -> bool:

@@ -77,7 +77,11 @@ def test_accuracy_is_the_fraction_of_hits(labels, batch_size):
         (torch.zeros(2, 3, 4, 4), torch.tensor([0, 1]), "split.images must be a uint8 tensor"),
         (torch.zeros(0, 3, 4, 4, dtype=torch.uint8), torch.zeros(0, dtype=int), "n >= 1"),
         (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.tensor([0, 3]), r"in \[0, 2\], got 3"),
-        (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.tensor([0]), "got 1 labels for 2"),
+        (
+            torch.zeros(2, 3, 4, 4, dtype=torch.uint8),
+            torch.tensor([0]),
+            "got 2 images and 1 labels",
+        ),
         (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), [0, 1], "int64 tensor .* got list"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import json
 import math
@@ -316,30 +315,10 @@ def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path):
         Record.open(tmp_path, **GIVEN)
 
 
-@contextlib.contextmanager
-def ordinary_user():
-    """Root may write everywhere, so be somebody else for a moment."""
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows folders have no such permission")
-def test_a_read_only_folder_is_refused_at_once():
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o555)
-        with ordinary_user():
-            with pytest.raises(PermissionError):  # else the test would prove nothing
-                Path(folder, "probe").write_text("")
-            with pytest.raises(OSError, match=r"path must be a file .*Permission denied"):
-                Record.open(Path(folder, "run.json"), **GIVEN)
-        os.chmod(folder, 0o755)
-        assert os.listdir(folder) == []
+def test_a_read_only_folder_is_refused_at_once(read_only_folder):
+    message = r"path must be a file .*Permission denied"
+    with read_only_folder() as folder, pytest.raises(OSError, match=message):
+        Record.open(folder / "run.json", **GIVEN)
 
 
 def test_a_missing_record_is_named(tmp_path):

@@ -25,8 +25,8 @@ from pathlib import Path
 
 PACKAGE = "rac_helpers"
 LAYERS = {
-    0: ("_check", "_progress", "rng", "records", "sweep"),
-    1: ("ops", "data", "models", "metrics"),
+    0: ("_check", "_progress", "rng", "records"),
+    1: ("sweep", "ops", "data", "models", "metrics"),
     2: ("augment", "corrupt", "train", "prune", "quantize", "distill", "lowrank"),
     3: ("nas", "tune"),
     4: ("plots",),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from rac_helpers._check import check_images, check_int, check_labels, check_number
+from rac_helpers._check import check_int, check_number, check_pair
 from rac_helpers.rng import derive_seed, make_generator
 
 
@@ -64,7 +64,7 @@ class Dataset:
         if not self.classes or len(set(self.classes)) != len(self.classes):
             raise ValueError(f"classes must be one or more different names, got {self.classes!r}")
         for name, split in self.splits().items():
-            _check_split(f"{self.name}.{name}", split, num_classes=len(self.classes))
+            check_pair(f"{self.name}.{name}", split, num_classes=len(self.classes))
         sizes = {name: tuple(split.images.shape[1:]) for name, split in self.splits().items()}
         if len(set(sizes.values())) != 1:
             raise ValueError(f"{self.name}: all splits must have images of one size, got {sizes}")
@@ -77,21 +77,6 @@ class Dataset:
     def splits(self) -> dict[str, Split]:
         """Return the three splits by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
-
-
-def _check_split(name: str, split: Split, *, num_classes: int) -> None:
-    check_images(f"{name}.images", split.images)
-    if split.images.ndim != 4:
-        shape = tuple(split.images.shape)
-        raise ValueError(f"{name}.images must have shape (n, 3, H, W), got {shape}")
-    check_labels(f"{name}.labels", split.labels, num_classes=num_classes)
-    if len(split.images) != len(split.labels):
-        raise ValueError(
-            f"{name} must have as many labels as images, "
-            f"got {len(split.images)} images and {len(split.labels)} labels"
-        )
-    if not len(split.labels):
-        raise ValueError(f"{name} must hold at least one image, got none")
 
 
 def split_positions(

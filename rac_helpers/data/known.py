@@ -117,9 +117,7 @@ def digits(*, seed: int = 0) -> Dataset:
     labels = torch.from_numpy(bunch.target).long()
     names = [str(name) for name in bunch.target_names]
     sizes = [("validation", 0.2), ("test", 0.2)]
-    parts = split_positions(labels, held_out=sizes, names=names, seed=seed)
-    splits = [Split(images[part].contiguous(), labels[part]) for part in parts]
-    return Dataset("digits", tuple(names), *splits)
+    return Dataset("digits", tuple(names), *_hold_out(Split(images, labels), sizes, names, seed))
 
 
 def cifar10(root: str | os.PathLike, *, download: bool = False, seed: int = 0) -> Dataset:
@@ -240,9 +238,15 @@ def _read_idx_pair(image_file: Path, label_file: Path) -> tuple[torch.Tensor, to
 def _hold_out_validation(
     name: str, classes: Sequence[str], full: Split, test: Split, *, seed: int
 ) -> Dataset:
-    parts = split_positions(full.labels, held_out=[("validation", 0.1)], names=classes, seed=seed)
-    chosen = [Split(full.images[part].contiguous(), full.labels[part]) for part in parts]
+    chosen = _hold_out(full, [("validation", 0.1)], classes, seed)
     return Dataset(name, tuple(classes), *chosen, Split(test.images.contiguous(), test.labels))
+
+
+def _hold_out(
+    full: Split, sizes: Sequence[tuple[str, float]], classes: Sequence[str], seed: int
+) -> list[Split]:
+    parts = split_positions(full.labels, held_out=sizes, names=classes, seed=seed)
+    return [Split(full.images[part].contiguous(), full.labels[part]) for part in parts]
 
 
 def _prepare(dataset: type, root: str | os.PathLike, files: dict, *, download: bool) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from rac_helpers._check import check_images, check_int, check_labels, check_number
+from rac_helpers._check import check_int, check_labels, check_number, check_pair
 
 if TYPE_CHECKING:
     from rac_helpers.data import Split
@@ -77,12 +77,7 @@ def check_split(name: str, split: Split, *, model: nn.Module) -> Split:
     Traceback (most recent call last):
     ValueError: train.labels must be in [0, 1], got 2 at position 0
     """
-    if not isinstance(split, tuple) or len(split) != 2:
-        raise TypeError(f"{name} must be a Split (images, labels), got {type(split).__name__}")
-    images, labels = split
-    shape = tuple(check_images(f"{name}.images", images).shape)
-    if images.ndim != 4 or len(images) == 0:
-        raise ValueError(f"{name}.images must have shape (n, 3, H, W) with n >= 1, got {shape}")
+    images, labels = check_pair(name, split)
     with eval_mode(model), torch.no_grad():
         logits = model(images[:1].to(device_of(model)))
     if logits.ndim != 2 or len(logits) != 1:
@@ -91,12 +86,37 @@ def check_split(name: str, split: Split, *, model: nn.Module) -> Split:
             f"got {tuple(logits.shape)}"
         )
     check_labels(f"{name}.labels", labels, num_classes=logits.shape[1])
-    if len(labels) != len(images):
-        raise ValueError(
-            f"{name} must have one label for each image, "
-            f"got {len(labels)} labels for {len(images)} images"
-        )
     return split
+
+
+def batches_of_logits(
+    model: nn.Module, split: Split, *, batch_size: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield the logits of each batch, computed in eval mode, with its labels on the same device.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    >>> split = (torch.zeros(5, 3, 2, 2), torch.zeros(5, dtype=torch.int64))
+    >>> [tuple(logits.shape) for logits, _ in batches_of_logits(model, split, batch_size=2)]
+    [(2, 2), (2, 2), (1, 2)]
+    """
+    device = device_of(model)
+    for images, labels in zip(*(part.split(batch_size) for part in split), strict=True):
+        with eval_mode(model), torch.no_grad():  # not around yield: it would reach the caller
+            logits = model(images.to(device))
+        yield logits, labels.to(device)
+
+
+def count_hits(logits: torch.Tensor, labels: torch.Tensor) -> int:
+    """Return for how many rows of ``logits`` the largest is that of the label.
+
+    Examples
+    --------
+    >>> count_hits(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([1, 1]))
+    1
+    """
+    return int((logits.argmax(dim=1) == labels).sum())
 
 
 def accuracy(model: nn.Module, split: Split, *, batch_size: int = 500) -> float:
@@ -133,13 +153,8 @@ def accuracy(model: nn.Module, split: Split, *, batch_size: int = 500) -> float:
     """
     check_int("batch_size", batch_size, low=1)
     check_split("split", split, model=model)
-    images, labels = split
-    device, hits = device_of(model), 0
-    with eval_mode(model), torch.inference_mode():
-        for some, wanted in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-            logits = model(some.to(device))
-            hits += int((logits.argmax(dim=1) == wanted.to(device)).sum())
-    return hits / len(labels)
+    batches = batches_of_logits(model, split, batch_size=batch_size)
+    return sum(count_hits(logits, labels) for logits, labels in batches) / len(split[1])
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torch import nn
 
 from rac_helpers._check import check_int
 from rac_helpers._progress import progress_bar
-from rac_helpers.metrics.score import check_split, device_of, eval_mode
+from rac_helpers.metrics.score import batches_of_logits, check_split, count_hits, device_of
 from rac_helpers.rng import derive_seed, scoped_seed
 from rac_helpers.train.checkpoint import Checkpoint
 from rac_helpers.train.recipe import Recipe
@@ -205,7 +205,7 @@ def _step(
     if recipe.after_step is not None:
         with torch.no_grad():
             recipe.after_step(model, step)
-    return loss.item(), _hits(logits, labels)
+    return loss.item(), count_hits(logits, labels)
 
 
 def evaluate(model: nn.Module, split: Split, *, batch_size: int = 500) -> dict[str, float]:
@@ -248,12 +248,9 @@ def evaluate(model: nn.Module, split: Split, *, batch_size: int = 500) -> dict[s
 
 def _evaluate(model: nn.Module, split: Split, batch_size: int) -> dict[str, float]:
     loss_sum, hits = 0.0, 0
-    with eval_mode(model), torch.no_grad():
-        for index in torch.arange(len(split[1])).split(batch_size):
-            images, labels = _batch(model, split, index)
-            logits = model(images)
-            loss_sum += F.cross_entropy(logits, labels, reduction="sum").item()
-            hits += _hits(logits, labels)
+    for logits, labels in batches_of_logits(model, split, batch_size=batch_size):
+        loss_sum += F.cross_entropy(logits, labels, reduction="sum").item()
+        hits += count_hits(logits, labels)
     return {"loss": loss_sum / len(split[1]), "accuracy": hits / len(split[1])}
 
 
@@ -289,7 +286,3 @@ def _is_stale(history: list[dict[str, float]], patience: int | None) -> bool:
     if patience is None or not history:
         return False
     return len(history) - _best_epoch(history) >= patience
-
-
-def _hits(logits: torch.Tensor, labels: torch.Tensor) -> int:
-    return int((logits.argmax(dim=1) == labels).sum())
