@@ -178,9 +178,12 @@ def test_bad_images(name):
         operation([[1, 2, 3]])
 
 
-@pytest.mark.parametrize("name", [*PAIRS, *PLAIN])
+@pytest.mark.parametrize("name", [name for name in (*PAIRS, *PLAIN) if name != "equalize"])
 def test_operations_stay_on_the_device_of_the_image(name):
-    """``meta`` stands for any other device: mixing it with the CPU is an error, too."""
+    """``meta`` stands for any other device: mixing it with the CPU is an error, too.
+
+    Equalize counts values, which meta tensors do not have.
+    """
     image = torch.zeros(3, 16, 16, dtype=torch.uint8, device="meta")
     amount = {"posterize": (4,)}.get(name, () if name in PLAIN else (0.5,))
     result = (PLAIN if name in PLAIN else PAIRS)[name][0](image, *amount)

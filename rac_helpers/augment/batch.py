@@ -8,8 +8,8 @@ transform, and call each transform once, on all its images.
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from rac_helpers.augment.draw import apply_op
 from rac_helpers.augment.table import LEVELS, Op
 from rac_helpers.augment.transform import RandAugment
 
-_CHUNK_VALUES = 2**18  # values that an operation gets at once: their floats fit into the cache
+_CHUNK_VALUES = 3 * 2**17  # values that an operation gets at once: their floats fit into the cache
 
 
 class BatchRandAugment(RandAugment):
@@ -72,25 +72,28 @@ class BatchRandAugment(RandAugment):
         ['ShearX', 'Equalize']
         """
         check_int("num_images", num_images, low=0)
-        kinds = self._kinds()
-        return [[kinds[i] for i in row] for row in self._draw_kinds(num_images, generator).tolist()]
+        drawn = self._draw_kinds(num_images, generator).tolist()
+        return [[self._kinds[number] for number in row] for row in drawn]
 
     def _transform_batch(self, images: Tensor) -> Tensor:
         if not images.numel():
             return images.clone()
         if images.ndim > 4:
             return self._transform_batch(images.flatten(0, -4)).reshape(images.shape)
-        kinds, drawn = self._kinds(), self._draw_kinds(len(images))
+        drawn = self._draw_kinds(len(images))
         place = torch.arange(len(images))  # place[i]: where in the batch the i-th image belongs
+        other, spare = torch.empty_like(images), torch.empty_like(images)
         for column in drawn.unbind(1):
             kind, order = column[place].sort()
             place = place[order]
-            images = images.index_select(0, order.to(images.device))  # images of a kind together
+            torch.index_select(images, 0, order.to(images.device), out=other)
+            images, other, spare = other, spare, other  # images of a kind now lie together
             found, counts = kind.unique_consecutive(return_counts=True)
-            groups = zip(found.tolist(), images.split(counts.tolist()), strict=True)
-            images = torch.cat([part for i, group in groups for part in _apply(kinds[i], group)])
-        return images.index_select(0, place.argsort().to(images.device))
+            for number, group in zip(found.tolist(), images.split(counts.tolist()), strict=True):
+                _apply_(self._kinds[number], group)
+        return torch.index_select(images, 0, place.argsort().to(images.device), out=other)
 
+    @functools.cached_property
     def _kinds(self) -> list[Op]:
         """All operations that can be drawn: levels, names, directions."""
         lowest = 0 if self.uniform_magnitude else self.magnitude
@@ -103,7 +106,7 @@ class BatchRandAugment(RandAugment):
         generator = generator or self._given or self._source.get()
         shape = num_images, self.num_ops
         if not self.replacement:
-            position = {kind: i for i, kind in enumerate(self._kinds())}
+            position = {kind: i for i, kind in enumerate(self._kinds)}
             drawn = [position[op] for _ in range(num_images) for op in self.draw(generator)]
             return torch.tensor(drawn, dtype=torch.int64).reshape(shape)
         num_levels = self.magnitude + 1 if self.uniform_magnitude else 1
@@ -111,9 +114,11 @@ class BatchRandAugment(RandAugment):
         return _draw_many(num_images * self.num_ops, signed, num_levels, generator).reshape(shape)
 
 
-def _apply(op: Op, images: Tensor) -> Iterator[Tensor]:
-    at_once = max(1, _CHUNK_VALUES // images[0].numel())
-    return (apply_op(part, op) for part in images.split(at_once))
+def _apply_(op: Op, images: Tensor) -> None:
+    if op.name == "Identity":
+        return
+    for part in images.split(max(1, _CHUNK_VALUES // images[0].numel())):
+        part.copy_(apply_op(part, op))
 
 
 def _draw_many(count: int, signed: Tensor, num_levels: int, generator: torch.Generator) -> Tensor:

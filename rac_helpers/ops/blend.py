@@ -38,7 +38,7 @@ def brightness(image: Tensor, factor: float) -> Tensor:
     tensor([ 15, 150, 255], dtype=torch.uint8)
     """
     factor = check_number("factor", factor, low=0)
-    return _to_uint8(check_images("image", image).mul(factor))
+    return to_uint8(check_images("image", image).float().mul_(factor))
 
 
 def color(image: Tensor, factor: float) -> Tensor:
@@ -67,7 +67,8 @@ def color(image: Tensor, factor: float) -> Tensor:
     tensor([124, 124, 124], dtype=torch.uint8)
     """
     factor = check_number("factor", factor, low=0)
-    return _blend(check_images("image", image), _grey(image), factor)
+    values = check_images("image", image).float()
+    return _blend(values, _grey(values), factor)
 
 
 def contrast(image: Tensor, factor: float) -> Tensor:
@@ -96,8 +97,8 @@ def contrast(image: Tensor, factor: float) -> Tensor:
     tensor([[ 49, 149]], dtype=torch.uint8)
     """
     factor = check_number("factor", factor, low=0)
-    mean = _grey(check_images("image", image)).mean(dim=(-3, -2, -1), keepdim=True)
-    return _blend(image, mean, factor)
+    values = check_images("image", image).float()
+    return _blend(values, _grey(values).mean(dim=(-3, -2, -1), keepdim=True), factor)
 
 
 def sharpness(image: Tensor, factor: float) -> Tensor:
@@ -131,28 +132,34 @@ def sharpness(image: Tensor, factor: float) -> Tensor:
     factor = check_number("factor", factor, low=0)
     if min(check_images("image", image).shape[-2:]) < 3:
         return image.clone()
-    values = image.short()
-    inner = values[..., 1:-1, 1:-1]
-    rows = values[..., :-2, :] + values[..., 1:-1, :] + values[..., 2:, :]
+    width = image.shape[-1]
+    around = width + 1  # in reading order, a neighbour is at most this far away
+    values = image.flatten(-2).short()
+    rows = (values[..., : -2 * width] + values[..., width:-width]).add_(values[..., 2 * width :])
     window = (rows[..., :-2] + rows[..., 1:-1]).add_(rows[..., 2:])  # sum over 3 x 3 pixels
-    blurred = window.add_(inner, alpha=4).float().div_(13).round_()  # weights: 5, neighbours 1
-    out = image.clone()
+    centre = values[..., around:-around]
+    blurred = window.add_(centre, alpha=4).float().mul_(1 / 13).round_()  # weights: 5, 1 around
+    centre = centre.float()
+    out = image.clone(memory_format=torch.contiguous_format)
     # add with alpha rounds as torchvision does
-    out[..., 1:-1, 1:-1] = _to_uint8(inner.float().add(blurred.sub_(inner), alpha=1.0 - factor))
+    inner = to_uint8(centre.add_(blurred.sub_(centre), alpha=1.0 - factor))
+    out.flatten(-2)[..., around:-around] = inner
+    out[..., [0, -1]] = image[..., [0, -1]]  # their neighbours in reading order are none
     return out
 
 
-def _to_uint8(values: Tensor) -> Tensor:
-    return values.clamp_(0, 255).to(torch.uint8)  # cuts off the fraction, as torchvision does
+def to_uint8(values: Tensor) -> Tensor:
+    """Cut floats to 0–255 in place and cut off their fractions, as torchvision does."""
+    return values.clamp_(0, 255).short().to(torch.uint8)  # by way of int16: twice as fast
 
 
-def _grey(image: Tensor) -> Tensor:
-    """Brightness as the eye weighs the channels: float, whole numbers, shape (..., 1, H, W)."""
-    red, green, blue = image.unbind(-3)
-    grey = red.mul(0.2989).add(green, alpha=0.587).add(blue, alpha=0.114)
-    return grey.floor().unsqueeze(-3)
+def _grey(values: Tensor) -> Tensor:
+    """Brightness as the eye weighs the channels: whole numbers, shape (..., 1, H, W)."""
+    red, green, blue = values.unbind(-3)
+    grey = red.mul(0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114)
+    return grey.floor_().unsqueeze(-3)
 
 
-def _blend(image: Tensor, other: Tensor, factor: float) -> Tensor:
-    """``factor * image + (1 - factor) * other``."""
-    return _to_uint8(image.mul(factor).add_(other, alpha=1.0 - factor))
+def _blend(values: Tensor, other: Tensor, factor: float) -> Tensor:
+    """``factor * values + (1 - factor) * other``; ``values`` are overwritten."""
+    return to_uint8(values.mul_(factor).add_(other, alpha=1.0 - factor))

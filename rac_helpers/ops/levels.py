@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rac_helpers._check import check_images, check_int, check_number
+from rac_helpers.ops.blend import to_uint8
 
 
 def identity(image: Tensor) -> Tensor:
@@ -90,7 +91,9 @@ def solarize(image: Tensor, threshold: float) -> Tensor:
     first = math.ceil(torch.tensor(threshold).item())  # float32, as torchvision compares
     if first > 255:
         return image.clone()
-    mask = (image >= first).to(torch.uint8).mul_(255)
+    if first == 0:
+        return 255 - image
+    mask = image.clamp(first - 1, first).sub_(first - 1).neg_()  # 255 from first up, else 0
     return mask.bitwise_xor_(image)  # 255 ^ v is 255 - v, and 0 ^ v is v
 
 
@@ -118,7 +121,7 @@ def auto_contrast(image: Tensor) -> Tensor:
     flat = low == high
     step = torch.where(flat, 1.0, (high - low) * (1.0 / 255))
     stretched = (image - torch.where(flat, 0.0, low)).div_(step)
-    return stretched.clamp_(0, 255).to(torch.uint8)  # cuts off the fraction, as torchvision does
+    return to_uint8(stretched)
 
 
 def equalize(image: Tensor) -> Tensor:
@@ -146,13 +149,16 @@ def equalize(image: Tensor) -> Tensor:
     >>> narrow.unique().tolist()[:4], equalize(narrow.to(torch.uint8)).unique().tolist()[:4]
     ([90, 91, 92, 93], [0, 5, 11, 16])
     """
-    flat = check_images("image", image).flatten(-2).long()  # (..., 3, H*W)
-    one = flat.new_ones(()).expand_as(flat)
-    histogram = flat.new_zeros(*flat.shape[:-1], 256).scatter_add_(-1, flat, one)
-    brightest = histogram.gather(-1, flat.amax(-1, keepdim=True))
-    step = (flat.shape[-1] - brightest) // 255
-    darker = histogram.cumsum(-1) - histogram  # how many pixels are darker than each value
-    # float64 divides faster than int64, and holds these numbers exactly
-    table = ((darker + step // 2).double() / step.clamp(min=1)).floor_().clamp_(max=255)
-    table = torch.where(step > 0, table, torch.arange(256, device=image.device))
-    return table.to(torch.uint8).gather(-1, flat).reshape(image.shape)
+    flat = check_images("image", image).flatten(-2).flatten(0, -2)  # (channels of all, H*W)
+    pixels = flat.shape[-1]
+    first = torch.arange(len(flat), dtype=torch.int32, device=image.device).mul_(256)
+    index = flat + first.unsqueeze(1)  # a table of 256 values for each channel
+    histogram = index.flatten().bincount(minlength=256 * len(flat)).reshape(-1, 256)
+    brightest = histogram.gather(1, flat.amax(1, keepdim=True).long())
+    step = (pixels - brightest) // 255
+    # floats divide faster than integers; float32 holds integers up to 2^24 exactly
+    histogram = histogram.to(torch.float32 if pixels < 2**24 else torch.float64)
+    darker = histogram.cumsum(1).sub_(histogram)  # how many pixels are darker than each value
+    table = to_uint8(darker.add_(step // 2).div_(step.clamp(min=1)))
+    table = torch.where(step > 0, table, torch.arange(256, device=image.device).to(torch.uint8))
+    return table.flatten().index_select(0, index.flatten()).reshape(image.shape)
