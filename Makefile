@@ -4,7 +4,7 @@
 #   CPU=1               PyTorch's CPU wheels: a smaller download on Linux, no GPU
 
 .DEFAULT_GOAL := help
-.PHONY: help book test style lab serve notebooks clean
+.PHONY: help book test style lab serve notebooks bench bench-here clean
 
 VENV := .venv
 ifeq ($(OS),Windows_NT)
@@ -57,5 +57,17 @@ serve: $(INSTALLED) ## show the built book at http://127.0.0.1:8000 (PORT=...)
 notebooks: $(INSTALLED) ## run all chapters anew and keep only their text outputs
 	$(PY) -m tools.notebooks --execute
 
-clean: ## remove all that was built; the environment in .venv stays
+# The peers live in an environment of their own: their needs cannot break the book's.
+bench: ## RandAugment and its peers, images a second (ROOT=folder of images, OUT=record.json)
+	@$(MAKE) --no-print-directory VENV=.venv-bench bench-here
+
+OUT ?= _build/throughput.json
+bench-here: $(VENV)/peers
+	$(PY) -m experiments.throughput $(if $(ROOT),--data folder --root "$(ROOT)") --out "$(OUT)" $(OPTIONS)
+
+$(VENV)/peers: $(INSTALLED) requirements-bench.txt
+	$(PY) -m pip install -r requirements-bench.txt -c requirements.txt
+	@echo done > $@
+
+clean: ## remove all that was built; the environments stay
 	rm -rf _build .reports .coverage .coverage.* .pytest_cache .hypothesis .ruff_cache

@@ -144,7 +144,8 @@ def sharpness(image: Tensor, factor: float) -> Tensor:
     # add with alpha rounds as torchvision does
     inner = to_uint8(centre.add_(blurred.sub_(centre), alpha=1.0 - factor))
     out.flatten(-2)[..., around:-around] = inner
-    out[..., [0, -1]] = image[..., [0, -1]]  # their neighbours in reading order are none
+    for column in (0, -1):  # its neighbours in reading order are none
+        out[..., column] = image[..., column]
     return out
 
 
