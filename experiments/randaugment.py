@@ -3,19 +3,22 @@
     python experiments/randaugment.py --data folder --root FOLDER --workers 2 --compile
     python experiments/randaugment.py --data synth_digits --workers 2
 
-Four studies, each with at least three seeds:
+Four studies, each with three seeds by default:
 
 - ``arms``: five ways to augment, tested on clean pictures and on 19 corruptions x 5 severities;
 - ``grid``: N x M;
 - ``leave-one-out``: RandAugment without one of its operations;
 - ``width``: whether a wider network wants a larger M (paper, figure 3).
 
-The runs of one seed share the starting weights, the order of the images and the number of steps.
-Whatever is chosen is chosen on the validation images; the test images give the score.
+The runs of one seed (and width) share the starting weights, the order of the images and the
+number of steps. Settings are to be compared on the validation images; the test images give the
+score. The digits are few (500), so that a small network over-fits and there is something to gain;
+their number and the epochs were changed twice, after a look at results that showed under-fitting.
 
 The first command (one folder a class, such as CIFAR-10 as image files) does ``arms`` alone, with
 ResNet-20; the second all four, with a small network on pictures that the course draws. A killed
-run goes on where it stopped: finished runs are in a journal, epochs in checkpoints (``--work``).
+run goes on where it stopped: finished runs are in a journal, epochs in checkpoints (``--work``;
+for a Dask cluster a folder that all its machines see).
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import rac_helpers
 from rac_helpers import augment, corrupt, data, metrics, models, train
 from rac_helpers._progress import progress_bar
 from rac_helpers.records import Record
@@ -68,8 +72,8 @@ class Settings:
         return (
             f"{self.dataset.name}: {self.num_train:,} training images, "
             f"{len(self.dataset.validation.labels):,} for validation, "
-            f"{len(self.dataset.test.labels):,} for the test, the first {self.num_corrupted:,} of "
-            f"them for each corruption; {self.model}, {self.epochs} epochs, batch "
+            f"{len(self.dataset.test.labels):,} for the test, {self.num_corrupted:,} of them, "
+            f"spread evenly, for each corruption; {self.model}, {self.epochs} epochs, batch "
             f"{self.batch_size}, lr {self.lr} (cosine), momentum 0.9, weight decay 5e-4"
         )
 
@@ -83,8 +87,8 @@ PRESETS = {
     "synth_digits": {
         "model": "small_cnn",
         "width": 16,
-        "num_train": 2000,
-        "epochs": 12,
+        "num_train": 500,
+        "epochs": 64,
         "batch_size": 50,
         "lr": 0.1,
         "num_corrupted": 1000,
@@ -206,14 +210,26 @@ def _checkpoint(config: dict, settings: Settings) -> Path:
 
 def corrupted_accuracies(model: torch.nn.Module, settings: Settings) -> list[dict]:
     """Test on every corruption and severity."""
-    labels = settings.dataset.test.labels
     rows = []
     for kind, severity in corrupted_sets():
         images = torch.from_numpy(np.load(corrupted_file(kind, severity, settings)))
-        score = metrics.accuracy(model, data.Split(images, labels[: len(images)]))
+        labels = clean_split(kind, severity, settings).labels
+        score = metrics.accuracy(model, data.Split(images, labels))
         row = {"corruption": kind, "severity": severity}
         rows.append(row | {"test_accuracy": score, "num_images": len(images)})
     return rows
+
+
+def clean_split(kind: str, severity: int, settings: Settings) -> data.Split:
+    """Return the test images that a corruption is applied to: all, or some spread evenly.
+
+    The images of a folder lie class by class, so the first ones would be of one class.
+    """
+    test = settings.dataset.test
+    total = len(test.labels)
+    number = total if (kind, severity) == ARTICLE_SET else min(settings.num_corrupted, total)
+    which = torch.arange(number) * total // number
+    return data.Split(test.images[which], test.labels[which])
 
 
 def corrupted_sets() -> list[tuple[str, int]]:
@@ -223,7 +239,15 @@ def corrupted_sets() -> list[tuple[str, int]]:
 
 def corrupted_file(kind: str, severity: int, settings: Settings) -> Path:
     """Return the file of corrupted test images, uint8 of shape ``(n, 3, H, W)``."""
-    return Path(settings.work, f"{settings.data}-{kind}-{severity}.npy")
+    return Path(settings.work, f"{_test_images_key(settings)}-{kind}-{severity}.npy")
+
+
+@functools.lru_cache(maxsize=1)
+def _test_images_key(settings: Settings) -> str:
+    """A text that differs if other images would be corrupted, or more of them."""
+    digest = hashlib.sha256(settings.dataset.test.images.numpy().tobytes())
+    digest.update(f"{corrupt.SEVERITIES} {rac_helpers.__version__}".encode())
+    return f"{digest.hexdigest()[:12]}-{settings.num_corrupted}"
 
 
 def corrupt_test_images(settings: Settings) -> None:
@@ -233,8 +257,7 @@ def corrupt_test_images(settings: Settings) -> None:
         return
     with progress_bar(total=len(todo), desc="corrupting the test images") as bar:
         for kind, severity in todo:
-            whole = (kind, severity) == ARTICLE_SET
-            images = settings.dataset.test.images[: None if whole else settings.num_corrupted]
+            images = clean_split(kind, severity, settings).images
             generator = make_generator(derive_seed("corruption", kind, severity))
             changed = corrupt.corrupt(images, kind, severity, generator=generator)
             file = corrupted_file(kind, severity, settings)
@@ -247,8 +270,13 @@ def corrupt_test_images(settings: Settings) -> None:
 @functools.lru_cache(maxsize=1)
 def _dataset(name: str, root: str | None, num_train: int) -> data.Dataset:
     if name == "synth_digits":
-        return data.synth_digits(num_train=num_train)
-    whole = data.folder(root, validation=2000, seed=0)
+        return data.synth_digits(num_train, num_validation=500)
+    whole = data.folder(root, validation=0.04, seed=0)  # 2,000 of CIFAR-10's 50,000
+    if num_train > len(whole.train.labels):
+        raise ValueError(
+            f"num_train must be at most {len(whole.train.labels):,}, the training images in "
+            f"{root} that are not for validation, got {num_train:,}"
+        )
     order = torch.randperm(len(whole.train.labels), generator=make_generator(0))[:num_train]
     few = data.Split(whole.train.images[order], whole.train.labels[order])
     return data.Dataset(whole.name, whole.classes, few, whole.validation, whole.test)
@@ -267,7 +295,9 @@ def write_rows(record: Record, config: dict, result: dict) -> None:
         if not record.has(config | where, seed):
             record.append(config=config | where, seed=seed, metrics=scores)
     if not record.has(config, seed):
-        record.append(config=config, seed=seed, metrics=result["clean"], history=result["history"])
+        # how long a run took says little: several share the machine
+        history = [{k: v for k, v in row.items() if k != "seconds"} for row in result["history"]]
+        record.append(config=config, seed=seed, metrics=result["clean"], history=history)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -291,8 +321,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if (options.root is None) == (options.data == "folder"):
         parser.error("--root is needed with --data folder, and only there")
-    if options.seeds < 1:
-        parser.error(f"--seeds must be at least 1, got {options.seeds}")
+    for name in ("seeds", "num_train", "num_corrupted", "epochs"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name.replace('_', '-')} must be at least 1, got {value}")
     if options.record is None:
         name = "randaugment" if options.data == "folder" else "randaugment_synth_digits"
         options.record = Path("book/results", f"{name}.json")
@@ -307,22 +339,27 @@ def main(arguments: list[str] | None = None) -> None:
         for key in ("num_train", "epochs", "num_corrupted", "studies")
         if getattr(options, key) is not None
     }
+    preset["studies"] = tuple(preset["studies"])
     settings = Settings(
         options.data, options.root, work=str(options.work), compile=options.compile, **preset
     )
-    options.work.mkdir(parents=True, exist_ok=True)
+    try:
+        description = settings.describe()
+        options.work.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
     record = Record.open(
         options.record,
         name="randaugment",
         command=" ".join(["python experiments/randaugment.py", *(arguments or sys.argv[1:])]),
-        data=settings.describe(),
+        data=description,
     )
     corrupt_test_images(settings)
     journal = options.work / f"{options.record.stem}.jsonl"
     configs = configurations(settings, options.seeds)
     one = functools.partial(run, settings=settings)
     with open_executor(options) as executor:
-        desc = f"randaugment, {settings.describe()}"
+        desc = f"randaugment, {description}"
         for config, result in sweep(one, configs, journal=journal, executor=executor, desc=desc):
             write_rows(record, config, result)
 

@@ -1,12 +1,13 @@
 """RandAugment (N = 2, M = 9) of several libraries behind one call, for ``throughput.py``.
 
 Each function takes uint8 images ``(n, 3, H, W)`` and the size of a batch, prepares the inputs in
-the form that the library likes best, and returns a function that augments all images once.
-``python -m experiments.throughput`` says what the peers do differently from each other.
+the form that the library likes best, and returns a function that augments all images once. The
+docstrings say what each does differently.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import to_pil_image
@@ -42,8 +44,8 @@ def _pil(images: Tensor) -> list:
 
 def rac_batch(images: Tensor, batch_size: int, *, num_ops: int = NUM_OPS, ops=OPS) -> Run:
     """Each image its own operations, a batch at a time; out comes one uint8 tensor a batch."""
-    transform = BatchRandAugment(num_ops, MAGNITUDE, ops=ops, generator=make_generator(0))
-    return _on_all(transform, images.split(batch_size))
+    transform, generator = BatchRandAugment(num_ops, MAGNITUDE, ops=ops), make_generator(0)
+    return _on_all(functools.partial(transform, generator=generator), images.split(batch_size))
 
 
 def rac_per_image(images: Tensor, _: int) -> Run:
@@ -71,7 +73,8 @@ def timm(images: Tensor, _: int) -> Run:
     from timm.data.auto_augment import rand_augment_transform
 
     config = f"rand-m{MAGNITUDE}-n{NUM_OPS}-p1-inc1"  # M of 10, not of 30
-    return _on_all(rand_augment_transform(config, {}), _pil(images))
+    options = {"interpolation": Image.Resampling.NEAREST}  # as all others here
+    return _on_all(rand_augment_transform(config, options), _pil(images))
 
 
 def kornia_batch_one_op(images: Tensor, batch_size: int) -> Run:

@@ -154,7 +154,7 @@ def _contenders(images: Tensor, named: Mapping[str, Sequence[int]]) -> Iterator[
 
 
 def _by_image_size(images: Tensor, names: Sequence[str]) -> Iterator[Contender]:
-    """The larger, the fewer: about the same time for each size."""
+    """The larger, the fewer, so that large ones do not take all the time."""
     named = {"rac-batch": (32, 128), REFERENCE: (1,), "albumentations": (1,), "clone": (128,)}
     for px in IMAGE_SIZES_PX:
         some = images[: max(1, len(images) * images.shape[-1] // px)]

@@ -152,3 +152,19 @@ def _span(low: float | None, high: float | None) -> str:
     if low is not None:
         return f" >= {low}"
     return f" <= {high}" if high is not None else ""
+
+
+def check_generator(generator: torch.Generator) -> torch.Generator:
+    """Return ``generator`` if it is one of the CPU, else raise: None would mean global state.
+
+    Examples
+    --------
+    >>> check_generator(0)
+    Traceback (most recent call last):
+    TypeError: generator must be a torch.Generator, got int
+    """
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
+    if generator.device.type != "cpu":
+        raise ValueError(f"generator must be one of the CPU, got device {generator.device}")
+    return generator

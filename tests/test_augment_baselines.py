@@ -20,7 +20,7 @@ def photographs(number):
 
 @pytest.mark.parametrize("pad_px", [0, 1, 4])
 def test_flip_crop_gives_windows_of_the_padded_image(pad_px):
-    images = photographs(60)
+    images = photographs(120)
     before = images.clone()
     result = flip_crop(images, generator=make_generator(0), pad_px=pad_px)
     assert torch.equal(images, before)
@@ -47,7 +47,9 @@ def test_flip_crop_gives_windows_of_the_padded_image(pad_px):
         else:
             pytest.fail("no window of the padded image")
     assert {mirrored for mirrored, _, _ in seen} == {False, True}
-    assert len(seen) > 2 * pad_px  # different images, different windows
+    every = set(range(2 * pad_px + 1))
+    assert {top for _, top, _ in seen} == {left for _, _, left in seen} == every
+    assert pad_px == 0 or any(top != left for _, top, left in seen)  # each its own draw
 
 
 def test_flip_crop_draws_evenly():
@@ -87,7 +89,7 @@ def test_flip_rotate_zoom_is_what_scipy_computes():
             assert np.abs(channel.numpy() - expected).max() <= 0.51
 
 
-def test_flip_rotate_zoom_stays_in_its_ranges():
+def test_flip_rotate_zoom_gives_each_image_its_own_draws():
     draws = flip_rotate_zoom(photographs(200), generator=make_generator(0))
     assert len(draws.flatten(1).unique(dim=0)) == 200  # each image its own draws
 
@@ -105,6 +107,9 @@ def test_randomness_comes_from_the_generator_alone(transform):
 def test_bad_input(transform):
     with pytest.raises(ValueError, match=r"shape \(B, 3, H, W\), got \(3, 8, 8\)"):
         transform(torch.zeros(3, 8, 8, dtype=torch.uint8), generator=make_generator(0))
+    for wrong in (None, 0):
+        with pytest.raises(TypeError, match=r"generator must be a torch.Generator"):
+            transform(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), generator=wrong)
     with pytest.raises(TypeError, match="uint8"):
         transform(torch.zeros(2, 3, 8, 8), generator=make_generator(0))
     assert transform(

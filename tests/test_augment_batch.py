@@ -135,5 +135,10 @@ def test_bad_input():
         BatchRandAugment(2, 31)
     with pytest.raises(TypeError, match=r"uint8 .* got dtype torch.float32"):
         BatchRandAugment()(torch.zeros(2, 3, 8, 8))
+    for transform in (BatchRandAugment(), RandAugment()):
+        with pytest.raises(TypeError, match=r"generator must be a torch.Generator, got int"):
+            transform(PICTURES, generator=0)
+    with pytest.raises(TypeError, match=r"generator must be a torch.Generator, got int"):
+        BatchRandAugment().draw_batch(5, generator=0)
     with pytest.raises(ValueError, match="num_images must be an integer >= 0, got -1"):
         BatchRandAugment().draw_batch(-1)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rac_helpers._check import check_images, check_int
+from rac_helpers._check import check_generator, check_images, check_int
 
 
 def flip_crop(images: Tensor, *, generator: torch.Generator, pad_px: int = 4) -> Tensor:
@@ -39,7 +39,7 @@ def flip_crop(images: Tensor, *, generator: torch.Generator, pad_px: int = 4) ->
     >>> flip_crop(images, generator=torch.Generator().manual_seed(0)).shape
     torch.Size([8, 3, 32, 32])
     """
-    _check_batch(images)
+    _check_batch(images, generator)
     check_int("pad_px", pad_px, low=0)
     number, _, height, width = images.shape
     mirrored = (torch.rand(number, generator=generator) < 0.5).to(images.device)
@@ -82,7 +82,7 @@ def flip_rotate_zoom(images: Tensor, *, generator: torch.Generator) -> Tensor:
     >>> flip_rotate_zoom(images, generator=torch.Generator().manual_seed(0)).shape
     torch.Size([8, 3, 32, 32])
     """
-    _check_batch(images)
+    _check_batch(images, generator)
     number, _, height, width = images.shape
     if not images.numel():
         return images.clone()
@@ -100,6 +100,7 @@ def flip_rotate_zoom(images: Tensor, *, generator: torch.Generator) -> Tensor:
     return moved.round_().clamp_(0, 255).to(torch.uint8)
 
 
-def _check_batch(images: Tensor) -> None:
+def _check_batch(images: Tensor, generator: torch.Generator) -> None:
+    check_generator(generator)
     if check_images("images", images).ndim != 4:
         raise ValueError(f"images must have shape (B, 3, H, W), got {tuple(images.shape)}")

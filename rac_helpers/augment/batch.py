@@ -8,8 +8,8 @@ transform, and call each transform once, on all its images.
 
 from __future__ import annotations
 
-import functools
 import itertools
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,6 +46,10 @@ class BatchRandAugment(RandAugment):
     >>> torch.equal(batch, one_by_one)
     True
     """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._kinds = self._all_kinds()
 
     def draw_batch(
         self, num_images: int, generator: torch.Generator | None = None
@@ -93,17 +97,16 @@ class BatchRandAugment(RandAugment):
                 _apply_(self._kinds[number], group)
         return torch.index_select(images, 0, place.argsort().to(images.device), out=other)
 
-    @functools.cached_property
-    def _kinds(self) -> list[Op]:
-        """All operations that can be drawn: levels, names, directions."""
+    def _all_kinds(self) -> list[Op]:
+        """List what can be drawn: levels, names, directions."""
         lowest = 0 if self.uniform_magnitude else self.magnitude
         levels = range(lowest, self.magnitude + 1)
         each = itertools.product(levels, self.ops, (1, -1))
         return [Op(name, level, sign, self.num_magnitude_bins) for level, name, sign in each]
 
     def _draw_kinds(self, num_images: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw positions in :meth:`_kinds`: int64, shape ``(num_images, num_ops)``."""
-        generator = generator or self._given or self._source.get()
+        """Draw positions in ``_kinds``: int64, shape ``(num_images, num_ops)``."""
+        generator = self._generator(generator)
         shape = num_images, self.num_ops
         if not self.replacement:
             position = {kind: i for i, kind in enumerate(self._kinds)}

@@ -12,7 +12,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from rac_helpers._check import check_images, check_int
+from rac_helpers._check import check_generator, check_images, check_int
 from rac_helpers.augment.draw import apply_ops, draw_ops
 from rac_helpers.augment.table import (
     NUM_MAGNITUDE_BINS,
@@ -86,17 +86,24 @@ class RandAugment(v2.Transform):
         return draw_ops(
             self.num_ops,
             self.magnitude,
-            generator=generator or self._given or self._source.get(),
+            generator=self._generator(generator),
             num_magnitude_bins=self.num_magnitude_bins,
             ops=self.ops,
             replacement=self.replacement,
             uniform_magnitude=self.uniform_magnitude,
         )
 
+    def _generator(self, given: torch.Generator | None) -> torch.Generator:
+        """The generator to draw from: the given one, that of this call, or the transform's own."""
+        if given is not None:
+            return check_generator(given)
+        return self._given or self._source.get()
+
     def forward(self, *inputs: Any, generator: torch.Generator | None = None) -> Any:
         """Transform a sample; draws come from ``generator``, as it is, if one is given."""
         if generator is None:
             return super().forward(*inputs)
+        check_generator(generator)
         twin = copy.copy(self)
         twin._given = generator
         return twin(*inputs)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from rac_helpers._check import check_images
+from rac_helpers._check import check_generator, check_images
 
 # Published files were made with np.uint8(...), which cuts off the fraction. A value that is whole
 # but for float rounding must not lose a level that way.
@@ -31,15 +31,6 @@ def to_pixels(values: Tensor, like: Tensor) -> Tensor:
 def cut_levels(values: Tensor) -> Tensor:
     """Return values 0–1 as they would come back from a picture of 256 levels."""
     return (values * 255 + _SLACK).clamp_(0, 255).floor_() / 255
-
-
-def check_generator(generator: torch.Generator) -> torch.Generator:
-    """Return ``generator`` if it is one of the CPU: None would mean torch's global state."""
-    if not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
-    if generator.device.type != "cpu":
-        raise ValueError(f"generator must be one of the CPU, got device {generator.device}")
-    return generator
 
 
 def draw_normal(*shape: int, generator: torch.Generator) -> Tensor:

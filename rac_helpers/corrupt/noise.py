@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rac_helpers._check import check_number
+from rac_helpers._check import check_generator, check_number
 from rac_helpers.corrupt._pixels import (
-    check_generator,
     draw_normal,
     draw_uniform,
     to_pixels,

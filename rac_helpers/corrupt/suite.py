@@ -7,9 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from rac_helpers._check import check_images, check_int
+from rac_helpers._check import check_generator, check_images, check_int
 from rac_helpers.corrupt import blur, digital, lens, noise, weather
-from rac_helpers.corrupt._pixels import check_generator
 from rac_helpers.corrupt.table import SEVERITIES
 
 # Images are worked on in parts of this many pixels, so that 50,000 do not fill the memory.
@@ -46,7 +45,8 @@ def corrupt(images: Tensor, kind: str, severity: int, *, generator: torch.Genera
     Parameters
     ----------
     images : Tensor
-        uint8, shape ``(..., 3, H, W)``: one image, a batch, or a batch of batches. Any size works.
+        uint8, shape ``(..., 3, H, W)``: one image, a batch, or a batch of batches. Any size works
+        (frost: up to 2,048 px).
         The constants are made for 32 px; lengths in pixels do not grow with the picture, so blur
         and flakes look weaker on larger ones (fog, frost, pixelate and elastic_transform go with
         the size).

@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rac_helpers._check import check_int, check_number
+from rac_helpers._check import check_generator, check_int, check_number
 from rac_helpers.corrupt._pixels import (
     blur_along,
-    check_generator,
     cut_levels,
     draw_normal,
     draw_uniform,
