@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rac_helpers import exercises
+from rac_helpers import corrupt, exercises
 from rac_helpers.augment import OPS, apply_ops, draw_ops
 from rac_helpers.exercises import Hint
 
@@ -243,6 +243,179 @@ CASES |= {
 }
 
 
+def right_difference(a, b, num_images):
+    return ((a * (1 - a) + b * (1 - b)) / num_images) ** 0.5
+
+
+def right_corrupted(rows):
+    return rows[rows["corruption"].isin(corrupt.STANDARD)]["test_accuracy"].mean()
+
+
+def right_choice(grid):
+    return grid.groupby(["num_ops", "magnitude"])["val_accuracy"].mean().idxmax()
+
+
+def right_flip(images, generator):
+    mirrored = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
+    return torch.where(mirrored, images.flip(-1), images)
+
+
+def _best(column, by=("num_ops", "magnitude")):
+    return lambda grid: grid.groupby(list(by))[column].mean().idxmax()
+
+
+def _best_row(grid):
+    row = grid.loc[grid["val_accuracy"].idxmax()]
+    return int(row["num_ops"]), int(row["magnitude"])
+
+
+def _drop_column(grid):
+    choice = right_choice(grid)
+    del grid["test_accuracy"]
+    return choice
+
+
+def _scored(select, finish=lambda scores: scores.mean()):
+    return lambda rows: finish(rows[select(rows)]["test_accuracy"])
+
+
+def _standard(rows):
+    return rows["corruption"].isin(corrupt.STANDARD)
+
+
+def _overwrite(rows):
+    mean = right_corrupted(rows)
+    rows["test_accuracy"] = 0.0
+    return mean
+
+
+def _flip_in_place(images, generator):
+    images.copy_(right_flip(images, generator))
+    return images
+
+
+def _flip_whole_batch(images, generator):
+    return images.flip(-1) if torch.rand((), generator=generator) < 0.5 else images
+
+
+def _flip_share(share):
+    def flip(images, generator):
+        mirrored = torch.rand(len(images), 1, 1, 1, generator=generator) < share
+        return torch.where(mirrored, images.flip(-1), images)
+
+    return flip
+
+
+def _flip_each_row(images, generator):
+    mirrored = torch.rand(*images.shape[:3], 1, generator=generator) < 0.5
+    return torch.where(mirrored, images.flip(-1), images)
+
+
+def _flip_halves(images, generator):
+    order = torch.arange(len(images)).reshape(-1, 1, 1, 1)
+    return torch.where(order < len(images) // 2, images.flip(-1), images)
+
+
+def _flip_random_half(images, generator):
+    result = images.clone()
+    half = torch.randperm(len(images), generator=generator)[: len(images) // 2]
+    result[half] = images[half].flip(-1)
+    return result
+
+
+def _unseeded_flip(images, generator):
+    return right_flip(images, torch.Generator().manual_seed(random.randrange(2**32)))
+
+
+def _flip_vertically(images, generator):
+    mirrored = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
+    return torch.where(mirrored, images.flip(-2), images)
+
+
+CASES |= {
+    "difference_error": (
+        right_difference,
+        [
+            (lambda a, b, n: right_error(a, n), "of a alone"),
+            (lambda a, b, n: right_error(b, n), "of b alone"),
+            (lambda a, b, n: right_error(a, n) + right_error(b, n), "add the squares"),
+            (lambda a, b, n: abs(right_error(a, n) - right_error(b, n)), "do not cancel"),
+            (lambda a, b, n: abs(a * (1 - a) - b * (1 - b)) ** 0.5 / n**0.5, "do not cancel"),
+            (lambda a, b, n: right_difference(a, b, n) ** 2, "square root"),
+            (lambda a, b, n: right_difference(a, b, 2 * n), "do not halve"),
+            (lambda a, b, n: right_error(abs(a - b), n), "no share of images"),
+            (lambda a, b, n: 2**0.5 * right_error((a + b) / 2, n), "pooled"),
+            (lambda a, b, n: right_difference(a, b, 1), "one pair of images"),
+            (lambda a, b, n: right_difference(a, b, n * n), "under the root"),
+            (lambda a, b, n: 100 * right_difference(a, b, n), "percentage points"),
+            (lambda a, b, n: 1.96 * right_difference(a, b, n), "95 % interval"),
+            (lambda a, b, n: (a - b) / right_difference(a, b, n), "in standard errors"),
+            (lambda a, b, n: 3 * right_difference(a, b, n), "too large"),
+            (lambda a, b: 0.0, "raised TypeError"),
+        ],
+    ),
+    "corrupted_accuracy": (
+        right_corrupted,
+        [
+            (lambda rows: rows["test_accuracy"].mean(), "mean of all rows"),
+            (_scored(lambda rows: rows["corruption"].notna()), "all 19 kinds"),
+            (_scored(lambda rows: _standard(rows) | rows["corruption"].isna()), "clean row"),
+            (_scored(lambda rows: _standard(rows) & rows["severity"].eq(5)), "take all five"),
+            (_scored(lambda rows: rows["severity"].eq(5)), "and of all 19 kinds"),
+            (_scored(lambda rows: rows["corruption"].isin(corrupt.EXTRA)), "4 extra kinds"),
+            (_scored(_standard, lambda scores: scores.median()), "median"),
+            (_scored(_standard, lambda scores: scores.sum()), "that is the sum"),
+            (_scored(_standard, lambda scores: scores.sum() / 15), "divide by the severities"),
+            (_scored(_standard, lambda scores: scores.sum() / 95), "not 95"),
+            (_scored(_standard, lambda scores: 1 - scores.mean()), "that is the error"),
+            (_scored(_standard, lambda scores: 100 * scores.mean()), "per cent"),
+            (_scored(_standard, lambda scores: scores.min()), "too small"),
+            (_overwrite, "was changed"),
+            (lambda rows: rows["accuracy"].mean(), "raised KeyError"),
+        ],
+    ),
+    "choose_setting": (
+        right_choice,
+        [
+            (_best("test_accuracy"), "no fair test left"),
+            (_best("train_accuracy"), "favour weak augmentation"),
+            (_best_row, "best single run"),
+            (lambda g: right_choice(g[g["seed"] == 0]), "seed 0 alone"),
+            (_best("val_accuracy", by=("magnitude", "num_ops")), "the order is"),
+            (
+                lambda g: g.groupby(["num_ops", "magnitude"])["val_accuracy"].mean().idxmin(),
+                "worst",
+            ),
+            (lambda g: (3, 3), "not the best mean"),
+            (lambda g: (2, 9, 0), "must be a pair"),
+            (lambda g: (2.5, 9), "of integers"),
+            (lambda g: right_choice(g)[0], "must be a pair"),
+            (lambda g: ("2", "9"), "must be a number"),
+            (_drop_column, "was changed"),
+        ],
+    ),
+    "flip_batch": (
+        right_flip,
+        [
+            (_flip_whole_batch, "once per image"),
+            (_flip_in_place, "written to"),
+            (lambda x, g: x.flip(-1), "all images were mirrored"),
+            (lambda x, g: x.clone(), "no image was mirrored"),
+            (_flip_vertically, "left to right"),
+            (_flip_share(0.1), "probability 1/2"),
+            (_flip_share(0.9), "probability 1/2"),
+            (_flip_each_row, "neither the same nor mirrored"),
+            (_flip_halves, "another seed mirrored the same"),
+            (_flip_random_half, "always exactly half"),
+            (_unseeded_flip, "the same seed gave other pixels"),
+            (lambda x, g: right_flip(x, g) / 255, "must be uint8"),
+            (lambda x, g: right_flip(x, g)[:5], "must be a tensor of shape"),
+            (lambda x, g: list(right_flip(x, g)), "must be a tensor of shape"),
+        ],
+    ),
+}
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_right_answer_is_accepted(name):
     check = getattr(exercises, f"check_{name}")
@@ -260,7 +433,8 @@ def test_typical_mistake_is_rejected_with_its_hint(name, position):
     torch.set_rng_state(state)
 
 
-NUMBERS = [name for name in CASES if name not in ("draw_names", "augment_batch")]
+NO_NUMBERS = ("draw_names", "augment_batch", "choose_setting", "flip_batch")
+NUMBERS = [name for name in CASES if name not in NO_NUMBERS]
 KINDS = {
     "numpy": lambda value: np.asarray(value)[()],  # np.int64 or np.float64
     "float32": lambda value: value if isinstance(value, int) else np.float32(value),

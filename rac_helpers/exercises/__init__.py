@@ -4,6 +4,12 @@ A check tries the answer on cases where typical mistakes show, and says which mi
 like. It never shows the solution; that is folded away below the exercise.
 """
 
+from rac_helpers.exercises.augmentation import (
+    check_choose_setting,
+    check_corrupted_accuracy,
+    check_difference_error,
+    check_flip_batch,
+)
 from rac_helpers.exercises.hint import CORRECT, Hint, expect, run
 from rac_helpers.exercises.measuring import (
     check_compression_ratio,
@@ -23,10 +29,14 @@ __all__ = [
     "CORRECT",
     "Hint",
     "check_augment_batch",
+    "check_choose_setting",
     "check_compression_ratio",
     "check_conv_macs",
+    "check_corrupted_accuracy",
+    "check_difference_error",
     "check_draw_names",
     "check_enhance_factor",
+    "check_flip_batch",
     "check_repeat_probability",
     "check_standard_error",
     "check_to_torchvision",
