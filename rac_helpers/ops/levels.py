@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -87,13 +85,7 @@ def solarize(image: Tensor, threshold: float) -> Tensor:
     tensor([ 10, 127,   5], dtype=torch.uint8)
     """
     threshold = check_number("threshold", threshold, low=0, high=256)
-    check_images("image", image)
-    first = math.ceil(torch.tensor(threshold).item())  # float32, as torchvision compares
-    if first > 255:
-        return image.clone()
-    if first == 0:
-        return 255 - image
-    mask = image.clamp(first - 1, first).sub_(first - 1).neg_()  # 255 from first up, else 0
+    mask = (check_images("image", image) >= threshold).view(torch.uint8).neg_()  # 255 or 0
     return mask.bitwise_xor_(image)  # 255 ^ v is 255 - v, and 0 ^ v is v
 
 
