@@ -54,7 +54,7 @@ class BatchRandAugment(RandAugment):
     def draw_batch(
         self, num_images: int, generator: torch.Generator | None = None
     ) -> list[list[Op]]:
-        """Draw the operations for each image, exactly as ``num_images`` calls of :meth:`draw`.
+        """Draw the operations for each image, as ``num_images`` calls of ``draw`` would.
 
         Parameters
         ----------

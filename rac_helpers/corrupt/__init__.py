@@ -2,9 +2,8 @@
 
 How well does a network do on pictures that are noisy, blurred, snowed in or badly compressed?
 :func:`corrupt` is the entrance: a kind, a severity, a batch. Each kind is also a function of its
-own, whose parameters are physical (:data:`SEVERITIES` holds what the severities mean): four of
-:mod:`noise <rac_helpers.corrupt.noise>`, five of blur, snow, frost, fog, brightness, spatter, and
-five that computers make.
+own, whose parameters are physical (:data:`SEVERITIES` holds what the severities mean): four kinds
+of noise, five of blur, snow, frost, fog, brightness, spatter, and five that computers make.
 
 The constants are those of ``make_cifar_c.py``, the script of the authors that made the published
 files (github.com/hendrycks/robustness), not the stronger ones of ImageNet-C. The first 15 kinds
