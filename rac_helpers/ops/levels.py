@@ -111,9 +111,9 @@ def auto_contrast(image: Tensor) -> Tensor:
     low = check_images("image", image).amin(dim=(-2, -1), keepdim=True).float()
     high = image.amax(dim=(-2, -1), keepdim=True).float()
     flat = low == high
-    step = torch.where(flat, 1.0, (high - low) * (1.0 / 255))
-    stretched = (image - torch.where(flat, 0.0, low)).div_(step)
-    return to_uint8(stretched)
+    step = ((high - low) * (1.0 / 255)).masked_fill_(flat, 1.0)
+    stretched = image.float().sub_(low.masked_fill(flat, 0.0)).div_(step)
+    return to_uint8(stretched, largest=255)
 
 
 def equalize(image: Tensor) -> Tensor:
@@ -142,15 +142,16 @@ def equalize(image: Tensor) -> Tensor:
     ([90, 91, 92, 93], [0, 5, 11, 16])
     """
     flat = check_images("image", image).flatten(-2).flatten(0, -2)  # (channels of all, H*W)
-    pixels = flat.shape[-1]
-    first = torch.arange(len(flat), dtype=torch.int32, device=image.device).mul_(256)
-    index = flat + first.unsqueeze(1)  # a table of 256 values for each channel
-    histogram = index.flatten().bincount(minlength=256 * len(flat)).reshape(-1, 256)
-    brightest = histogram.gather(1, flat.amax(1, keepdim=True).long())
-    step = (pixels - brightest) // 255
+    index = flat.long()
     # floats divide faster than integers; float32 holds integers up to 2^24 exactly
-    histogram = histogram.to(torch.float32 if pixels < 2**24 else torch.float64)
+    dtype = torch.float32 if flat.shape[-1] < 2**24 else torch.float64
+    histogram = torch.zeros(len(flat), 256, dtype=dtype, device=image.device)
+    histogram.scatter_add_(1, index, torch.ones_like(index, dtype=dtype))
+    brightest = histogram.gather(1, flat.amax(1, keepdim=True).long()).long()
+    step = (flat.shape[-1] - brightest) // 255
     darker = histogram.cumsum(1).sub_(histogram)  # how many pixels are darker than each value
     table = to_uint8(darker.add_(step // 2).div_(step.clamp(min=1)))
-    table = torch.where(step > 0, table, torch.arange(256, device=image.device).to(torch.uint8))
-    return table.flatten().index_select(0, index.flatten()).reshape(image.shape)
+    if not step.all():
+        same = torch.arange(256, dtype=torch.uint8, device=image.device)
+        table = torch.where(step > 0, table, same)
+    return table.gather(1, index).reshape(image.shape)
