@@ -2,20 +2,25 @@
 
 TensorFlow is no dependency of the course. In an environment of its own::
 
-    python -m venv tf && tf/bin/pip install tensorflow-cpu
+    python -m venv tf
+    tf/bin/pip install tensorflow-cpu tensorflow-model-optimization tf-keras
     tf/bin/python experiments/article_samples.py
 
 writes ``book/results/article_samples.json``: the code of each step, what it printed or raised,
-and the versions. Chapter 02 shows this file.
+and the versions. Chapters 02 and 04 show this file.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import io
+import itertools
 import json
 import os
 import platform
+import subprocess
+import sys
 import traceback
 from pathlib import Path
 
@@ -96,6 +101,144 @@ for pair in [pair_by_python, pair_by_tensorflow]:
     ),
 ]
 
+CALLBACK_STEPS = [
+    (
+        "The two lines that cut, as printed, on the weights of a convolution",
+        """
+import numpy as np
+import tensorflow as tf
+
+def prune(weights, pruning_ratio):
+    threshold = tf.sort(tf.abs(weights), direction='DESCENDING')[int(pruning_ratio * weights.size)]
+    return tf.where(tf.abs(weights) >= threshold, weights, tf.zeros_like(weights))
+
+conv = np.random.default_rng(0).normal(size=(3, 3, 8, 16)).astype("float32")
+threshold = tf.sort(tf.abs(conv), direction='DESCENDING')[0]
+print("shape of the threshold:", threshold.shape)
+print(f"ratio 0.0: {np.mean(prune(conv, 0.0).numpy() == 0):.4f} of the weights are zero")
+""",
+    ),
+    ("With the article's next ratio, 0.5", "prune(conv, 0.5)"),
+    (
+        "Flattened first, but still sorted from large to small",
+        """
+def prune(weights, pruning_ratio):
+    flat = tf.reshape(tf.abs(weights), [-1])
+    threshold = tf.sort(flat, direction='DESCENDING')[int(pruning_ratio * weights.size)]
+    return tf.where(tf.abs(weights) >= threshold, weights, tf.zeros_like(weights))
+
+for ratio in [0.0, 0.5, 0.8]:
+    print(f"ratio {ratio}: {np.mean(prune(conv, ratio).numpy() == 0):.4f} of the weights are zero")
+""",
+    ),
+    (
+        "The right weights cut at the start of an epoch, then one epoch of Adam",
+        """
+tf.keras.utils.set_random_seed(0)
+model = tf.keras.Sequential([tf.keras.Input([100]), tf.keras.layers.Dense(10)])
+model.compile(optimizer='adam', loss='mse')
+weights, bias = model.layers[0].get_weights()
+weights[np.abs(weights) < np.quantile(np.abs(weights), 0.8)] = 0
+model.layers[0].set_weights([weights, bias])
+print(f"before the epoch: {np.mean(model.layers[0].get_weights()[0] == 0):.3f} zeros")
+x, y = np.random.default_rng(1).normal(size=[2, 640, 100]).astype("float32")
+model.fit(x, y[:, :10], epochs=1, verbose=0)
+print(f"after it: {np.mean(model.layers[0].get_weights()[0] == 0):.3f} zeros")
+""",
+    ),
+    (
+        "What MobileNetV2() takes and returns (its weights are not loaded here)",
+        """
+model = tf.keras.applications.MobileNetV2(weights=None)
+print(model.input_shape, "->", model.output_shape)
+""",
+    ),
+]
+
+TFMOT = """
+import numpy as np
+import tensorflow as tf
+import tensorflow_model_optimization as tfmot
+
+prune_low_magnitude = tfmot.sparsity.keras.prune_low_magnitude
+pruning_params = {
+    'pruning_schedule': tfmot.sparsity.keras.PolynomialDecay(
+        initial_sparsity=0.0,
+        final_sparsity=0.5,
+        begin_step=1000,
+        end_step=10000
+    )
+}
+"""
+
+TFMOT_SETUP = """
+tf.keras.utils.set_random_seed(0)
+model = tf.keras.Sequential([tf.keras.Input([100]), tf.keras.layers.Dense(200),
+                             tf.keras.layers.Dense(10)])
+train_images, train_labels = np.random.rand(32, 100), np.random.randint(10, size=32)
+"""
+
+TFMOT_REST = """
+model_for_pruning = prune_low_magnitude(model, **pruning_params)
+model_for_pruning.compile(
+    loss='sparse_categorical_crossentropy',
+    optimizer='adam',
+    metrics=['accuracy']
+)
+model_for_pruning.fit(train_images, train_labels, epochs=10, verbose=0)
+"""
+
+KERAS_3_STEPS = [
+    (
+        "As printed, with a small model and data of ours, in today's Keras 3",
+        TFMOT + TFMOT_SETUP + TFMOT_REST,
+    ),
+]
+
+KERAS_2_STEPS = [
+    (
+        "The same code with Keras 2 (TF_USE_LEGACY_KERAS=1)",
+        TFMOT + TFMOT_SETUP + TFMOT_REST,
+    ),
+    (
+        "With the callback, on a schedule that 10 epochs of one batch can reach",
+        """
+def zeros(model):
+    kernels = [w.numpy() for w in model.weights if "kernel" in w.name]
+    return sum((k == 0).sum() for k in kernels) / sum(k.size for k in kernels)
+
+short = tfmot.sparsity.keras.PolynomialDecay(0.0, 0.5, begin_step=1, end_step=8, frequency=1)
+model_for_pruning = prune_low_magnitude(model, pruning_schedule=short)
+model_for_pruning.compile(loss='sparse_categorical_crossentropy', optimizer='adam')
+model_for_pruning.fit(train_images, train_labels, epochs=10, verbose=0,
+                      callbacks=[tfmot.sparsity.keras.UpdatePruningStep()])
+model_for_export = tfmot.sparsity.keras.strip_pruning(model_for_pruning)
+print(f"zeros: {zeros(model_for_export):.3f}")
+""",
+    ),
+    (
+        "The file of weights, before and after, and zipped",
+        """
+import gzip, os, tempfile
+
+with tempfile.TemporaryDirectory() as folder:
+    for name, network in [("wrapped", model_for_pruning), ("stripped", model_for_export)]:
+        file = os.path.join(folder, name + ".weights.h5")
+        network.save_weights(file)
+        content = open(file, "rb").read()
+        print(f"{name}: {len(content):,} bytes, zipped {len(gzip.compress(content)):,}")
+""",
+    ),
+    (
+        "The article's schedule at some steps",
+        """
+schedule = pruning_params['pruning_schedule']
+for step in [1000, 3000, 3910, 5500, 10000, 15630]:
+    print(step, f"{float(schedule(tf.constant(step))[1]):.4f}")
+""",
+    ),
+]
+
 
 def run_steps(steps: list[tuple[str, str]]) -> list[dict[str, str]]:
     """Execute the steps one after the other in one namespace; an error ends only its step."""
@@ -108,29 +251,41 @@ def run_steps(steps: list[tuple[str, str]]) -> list[dict[str, str]]:
                 exec(code, namespace)  # the whole point is to run what was printed
             except Exception as error:
                 lines = "".join(traceback.format_exception_only(error)).strip().splitlines()
-                print(lines[0])
+                causes = [line for line in lines if "assertion failed" in line]  # of a graph
+                print(*lines[:1], *causes[:1], sep="\n")
         results.append({"title": title, "code": code.strip(), "output": printed.getvalue().strip()})
     return results
+
+
+def run_in_keras_2() -> list[dict[str, str]]:
+    """Run the steps that need Keras 2 in a process of their own; it is chosen at the import."""
+    command = [sys.executable, __file__, "--keras-2"]
+    environment = os.environ | {"TF_USE_LEGACY_KERAS": "1"}
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
     """Run everything and write the record."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import keras
-    import tensorflow as tf
+    if "--keras-2" in sys.argv:
+        print(json.dumps(run_steps(KERAS_2_STEPS)))
+        return
 
+    names = ("tensorflow-cpu", "keras", "tf-keras", "tensorflow-model-optimization")
+    versions = {name.removesuffix("-cpu"): importlib.metadata.version(name) for name in names}
     record = {
         "name": "article_samples",
         "command": "python experiments/article_samples.py",
-        "versions": {
-            "python": platform.python_version(),
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
+        "versions": {"python": platform.python_version(), **versions},
+        "samples": {
+            "rand_augment": run_steps(STEPS),
+            "pruning_callback": run_steps(CALLBACK_STEPS),
+            "prune_low_magnitude": run_steps(KERAS_3_STEPS) + run_in_keras_2(),
         },
-        "samples": {"rand_augment": run_steps(STEPS)},
     }
     OUTPUT.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    for step in record["samples"]["rand_augment"]:
+    for step in itertools.chain.from_iterable(record["samples"].values()):
         print(f"# {step['title']}\n{step['output']}\n")
 
 
