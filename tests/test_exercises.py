@@ -416,6 +416,252 @@ CASES |= {
 }
 
 
+def right_mask(weights, sparsity):
+    return _lowest(weights.abs(), round(sparsity * weights.numel()))
+
+
+def right_after_step(masks):
+    def after_step(model, step):
+        for name, mask in masks.items():
+            model.get_parameter(name).mul_(mask)
+
+    return after_step
+
+
+def right_remaining(k, p):
+    return (1 - p) * k
+
+
+def right_cubic(step, start, end, final):
+    left = 1 - min(max(step - start, 0) / (end - start), 1)
+    return final * (1 - left**3)
+
+
+def _lowest(scores, count):
+    """Keep all but the lowest."""
+    kept = torch.ones(scores.numel(), dtype=torch.bool)
+    kept[scores.flatten().argsort()[:count]] = False
+    return kept.reshape(scores.shape)
+
+
+def _cut_first(weights, sparsity):
+    kept = right_mask(weights, sparsity)
+    weights.mul_(kept)
+    return kept
+
+
+def _by_threshold(keep):
+    """Sort, take the weight at the place of the sparsity as threshold, and compare."""
+
+    def mask(weights, sparsity):
+        sizes = weights.abs()
+        place = round(sparsity * weights.numel())
+        return keep(sizes, sizes.flatten().sort().values[place])
+
+    return mask
+
+
+def _topk(weights, sparsity):
+    """E59: the threshold of the ``sparsity`` largest."""
+    largest = weights.abs().flatten().topk(max(1, round(sparsity * weights.numel()))).values
+    return weights.abs() >= largest[-1]
+
+
+def _each_row(weights, sparsity):
+    if weights.ndim < 2:
+        return right_mask(weights, sparsity)
+    return torch.stack([right_mask(row, sparsity) for row in weights])
+
+
+def _without_zero(weights, sparsity):
+    """``kthvalue`` counts from 1, so a sparsity of 0 needs a case of its own."""
+    place = max(1, round(sparsity * weights.numel()))
+    return weights.abs() > weights.abs().flatten().kthvalue(place).values
+
+
+def _any_three(weights, sparsity):
+    """Right without ties; with ties as many as asked for, but the wrong ones."""
+    if len(weights) != 10:
+        return right_mask(weights, sparsity)
+    return torch.arange(10) >= round(sparsity * 10)
+
+
+def _after(change, *, when=lambda step: True):
+    """Make a maker of after_step that calls ``change(model, name, mask)``."""
+
+    def make(masks):
+        def after_step(model, step):
+            for name, mask in masks.items():
+                if when(step):
+                    change(model, name, mask)
+
+        return after_step
+
+    return make
+
+
+def _cut_weight(model, name, mask):
+    model.get_parameter(name).mul_(mask)
+
+
+def _cut_gradient(model, name, mask):
+    model.get_parameter(name).grad.mul_(mask)
+
+
+def _replace_parameter(model, name, mask):
+    layer = model.get_submodule(name.removesuffix(".weight"))
+    layer.weight = torch.nn.Parameter(layer.weight * mask)
+
+
+def _dead_attribute(model, name, mask):
+    """E60: sets ``model.__dict__["0.weight"]``, which no layer reads."""
+    setattr(model, name, model.get_parameter(name) * mask)
+
+
+def _scale_up(model, name, mask):
+    model.get_parameter(name).mul_(mask / mask.float().mean())
+
+
+def _cut_bias_too(model, name, mask):
+    _cut_weight(model, name, mask)
+    model.get_parameter(name.replace("weight", "bias")).zero_()
+
+
+def _cut_last_layer_too(masks):
+    def after_step(model, step):
+        right_after_step(masks)(model, step)
+        model[3].weight.clamp_(min=0)
+
+    return after_step
+
+
+def _forget_mask(masks):
+    del masks["2.weight"]
+    return right_after_step(masks)
+
+
+def _invert_masks(masks):
+    for mask in masks.values():
+        mask.logical_not_()
+    return _after(lambda model, name, mask: model.get_parameter(name).mul_(~mask))(masks)
+
+
+def _grow_masks(masks):
+    masks["3.bias"] = torch.ones(3, dtype=torch.bool)
+    return right_after_step(masks)
+
+
+def _way(step, start, end):
+    return (step - start) / (end - start)
+
+
+def _clamped(curve):
+    """Answer as ``curve(x, final)`` between start and end, x in [0, 1], and clamp."""
+    return lambda step, start, end, final: curve(min(max(_way(step, start, end), 0), 1), final)
+
+
+CASES |= {
+    "threshold_mask": (
+        right_mask,
+        [
+            (lambda w, s: ~right_mask(w, s), "swapped"),
+            (_topk, "keeps the share that should go"),  # E59
+            (lambda w, s: right_mask(w, 1 - s), "keeps the share that should go"),
+            (lambda w, s: _lowest(-w.abs(), round(s * w.numel())), "cuts the largest"),
+            (lambda w, s: _lowest(w, round(s * w.numel())), "ignore the sign"),
+            (_each_row, "of each filter"),
+            (lambda w, s: w.abs() >= s, "are cut instead of 90"),  # sparsity as threshold
+            (lambda w, s: _lowest(w.abs(), round(s * w.numel()) - 1), "off by one: .* 89 are"),
+            (lambda w, s: _lowest(w.abs(), round(s * w.numel()) + 1), "off by one: .* 91 are"),
+            (_by_threshold(lambda sizes, t: sizes > t), "off by one: .* 91 are"),
+            (_by_threshold(lambda sizes, t: sizes >= t), "one size apart"),
+            (lambda w, s: w.abs() >= w.abs().quantile(s), "10 weights, 1 are .* one size apart"),
+            (lambda w, s: w.abs() > w.abs().quantile(s), "a sparsity of 0 cuts nothing"),
+            (_without_zero, "360 weights, 1 are cut instead of 0; a sparsity of 0 cuts"),
+            (lambda w, s: _lowest(w.abs(), int(s * w.numel())), "28 are .* use round"),
+            (
+                lambda w, s: _lowest(w.abs() if w.numel() > 10 else w, round(s * w.numel())),
+                "larger",
+            ),
+            (_any_three, "larger weight is cut"),
+            (lambda w, s: _lowest(w.square() % 1, round(s * w.numel())), "smallest size in the"),
+            (_cut_first, "weights was changed"),
+            (lambda w, s: w * right_mask(w, s), "tensor of bools, got torch.float32"),
+            (lambda w, s: right_mask(w, s).float(), "tensor of bools, got torch.float32"),
+            (lambda w, s: right_mask(w, s).flatten(), r"\(8, 5, 3, 3\), got \(360,\)"),  # E60
+            (lambda w, s: right_mask(w, s).numpy(), "tensor of bools, got ndarray"),
+            (lambda w, s: w.abs().sort(descending=True)[int(s * w.numel())], "raised"),  # E28
+            (_then(right_mask, 3, lambda: None), "tensor of bools, got NoneType"),
+        ],
+    ),
+    "after_step": (
+        right_after_step,
+        [
+            (_after(lambda model, name, mask: None), "step 1 .* set them to zero again"),
+            (_after(_cut_weight, when=lambda step: step == 1), "step 2 .* to zero again"),
+            (_after(_cut_weight, when=lambda step: step % 2), "step 2 .* to zero again"),
+            (_after(_cut_weight, when=lambda step: step < 5), "step 5 .* to zero again"),
+            (_after(_cut_gradient), "momentum and weight decay move them"),
+            (_after(lambda m, n, mask: m.get_parameter(n).mul_(~mask)), "kept weights are zero"),
+            (_after(lambda m, n, mask: m.get_parameter(n).zero_()), "kept weights are zero"),
+            (_after(_replace_parameter), "optimizer holds the old ones"),
+            (_after(_dead_attribute), "to zero again"),
+            (_after(lambda m, n, mask: m.get_parameter(n) * mask), "to zero again"),  # a copy
+            (_after(_scale_up), "kept weights were changed"),
+            (_after(_cut_bias_too), "'0.bias' has no mask"),
+            (_cut_last_layer_too, "'3.weight' has no mask"),
+            (_forget_mask, "masks was changed"),
+            (_invert_masks, "masks was changed"),
+            (_grow_masks, "masks was changed"),
+            (lambda masks: None, "must be a function, got NoneType"),
+            (lambda masks: lambda model: None, "raised TypeError"),
+            (lambda model, step: None, "raised TypeError"),  # after_step itself
+        ],
+    ),
+    "remaining": (
+        right_remaining,
+        [
+            (lambda k, p: k / (1 - p), "more than there were"),  # E52
+            (lambda k, p: k / (1 - p) - (1 - p), "subtract nothing"),  # the article's formula
+            (lambda k, p: k / (1 - p) - 100 * (1 - p), "subtract nothing"),
+            (lambda k, p: p * k, "how many are cut"),
+            (lambda k, p: 1 - p, "the share that is left"),
+            (lambda k, p: k - p, "share of k"),
+            (lambda k, p: k * (1 - p / 100), "not per cent"),
+            (lambda k, p: k * (100 - p), "not per cent"),
+            (lambda k, p: k * (1 - p) * 100, "not per cent"),
+            (lambda k, p: k * (1 - p) ** 2, "once"),
+            (lambda k, p: k - 432, "too large"),  # right for the first case alone
+            (lambda k, p: (1 - p) * k if p else 0, "how many are cut"),
+        ],
+    ),
+    "cubic": (
+        right_cubic,
+        [
+            (_clamped(lambda x, f: f * x), "straight line"),
+            (_clamped(lambda x, f: f * (1 - (1 - x) ** 2)), "square"),
+            (_clamped(lambda x, f: 1 - f * (1 - (1 - x) ** 3)), "share that is kept"),
+            (_clamped(lambda x, f: f * x**3), "slow at first"),
+            (_clamped(lambda x, f: f * (1 - x) ** 3), "still missing"),
+            (_clamped(lambda x, f: 1 - (1 - x) ** 3), "final is missing"),
+            (_clamped(lambda x, f: 1 - (1 - f) ** x), "same share"),
+            (lambda t, a, b, f: right_cubic(t, 0, b, f), "count from start"),
+            (lambda t, a, b, f: right_cubic(t, 0, b - a, f), "count from start"),
+            (lambda t, a, b, f: right_cubic(t - a, 0, b, f), "count from start"),
+            (lambda t, a, b, f: 100 * right_cubic(t, a, b, f), "per cent"),
+            (lambda t, a, b, f: f * (1 - (1 - _way(t, a, b)) ** 3), "after end"),
+            (lambda t, a, b, f: f * (1 - (1 - max(_way(t, a, b), 0)) ** 3), "after end"),
+            (lambda t, a, b, f: f * (1 - (1 - min(_way(t, a, b), 1)) ** 3), "until start"),
+            (lambda t, a, b, f: right_cubic(t, a, b, f) if a <= t <= b else 0.0, "after end"),
+            (lambda t, a, b, f: right_cubic(t, a, b, f) if a <= t else f, "until start"),
+            (lambda t, a, b, f: min(f * (1 - (1 - _way(t, a, b)) ** 3), 1.0), "after end"),
+            (lambda t, a, b, f: abs(f * (1 - (1 - min(_way(t, a, b), 1)) ** 3)), "until start"),
+            (lambda t, a, b, f: round(right_cubic(t, a, b, f), 1), "too large"),
+        ],
+    ),
+}
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_right_answer_is_accepted(name):
     check = getattr(exercises, f"check_{name}")
@@ -434,6 +680,7 @@ def test_typical_mistake_is_rejected_with_its_hint(name, position):
 
 
 NO_NUMBERS = ("draw_names", "augment_batch", "choose_setting", "flip_batch")
+NO_NUMBERS += ("threshold_mask", "after_step")
 NUMBERS = [name for name in CASES if name not in NO_NUMBERS]
 KINDS = {
     "numpy": lambda value: np.asarray(value)[()],  # np.int64 or np.float64

@@ -17,6 +17,12 @@ from rac_helpers.exercises.measuring import (
     check_standard_error,
     check_typical_latency,
 )
+from rac_helpers.exercises.pruning import (
+    check_after_step,
+    check_cubic,
+    check_remaining,
+    check_threshold_mask,
+)
 from rac_helpers.exercises.randaugment import (
     check_augment_batch,
     check_draw_names,
@@ -28,17 +34,21 @@ from rac_helpers.exercises.randaugment import (
 __all__ = [
     "CORRECT",
     "Hint",
+    "check_after_step",
     "check_augment_batch",
     "check_choose_setting",
     "check_compression_ratio",
     "check_conv_macs",
     "check_corrupted_accuracy",
+    "check_cubic",
     "check_difference_error",
     "check_draw_names",
     "check_enhance_factor",
     "check_flip_batch",
+    "check_remaining",
     "check_repeat_probability",
     "check_standard_error",
+    "check_threshold_mask",
     "check_to_torchvision",
     "check_typical_latency",
     "expect",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from rac_helpers import corrupt
-from rac_helpers.exercises.hint import CORRECT, Hint, expect, number, plain, run
+from rac_helpers.exercises.hint import CORRECT, Hint, expect, match, number, plain, run
 from rac_helpers.rng import make_generator
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def check_difference_error(standard_error: Callable[[float, float, int], float])
             (a - b) / right: "that is the difference in standard errors; the error itself is asked",
         }
         call = f"standard_error({a}, {b}, {num_images})"
-        _match(call, run(standard_error, a, b, num_images), right, hints)
+        match(call, run(standard_error, a, b, num_images), right, hints)
     return CORRECT
 
 
@@ -121,7 +121,7 @@ kinds do not belong to it
     given = rows.copy()
     answer = run(mean_accuracy, given)
     expect(given.equals(rows), "rows was changed: work on a copy")
-    _match("mean_accuracy(rows)", answer, right, hints)
+    match("mean_accuracy(rows)", answer, right, hints)
     return CORRECT
 
 
@@ -286,14 +286,3 @@ def _pair(call: str, answer: Any) -> tuple[int, int]:
     values = [number(call, value) for value in map(plain, answer)]
     expect(all(value == int(value) for value in values), f"{wanted}, got {values}")
     return int(values[0]), int(values[1])
-
-
-def _match(call: str, answer: Any, right: float, hints: Mapping[float, str]) -> None:
-    """Compare an answer with the right one, then with those of known mistakes."""
-    value = number(call, answer)
-    if math.isclose(value, right, rel_tol=1e-6):
-        return
-    for wrong, hint in hints.items():
-        if math.isclose(value, float(wrong), rel_tol=1e-6):
-            raise Hint(hint)
-    raise Hint(f"{call} gives {value:.6g}, which is too {'large' if value > right else 'small'}")

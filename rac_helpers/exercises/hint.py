@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any
 
@@ -118,6 +118,45 @@ def number(call: str, answer: Any) -> float:
         value = math.inf
     expect(math.isfinite(value), f"{call} must be a finite number, got {value}")
     return value
+
+
+def match(call: str, answer: Any, right: float, hints: Mapping[float, str]) -> None:
+    """Compare the reader's number with the right one, then with those of known mistakes.
+
+    Parameters
+    ----------
+    call : str
+        What was called, for the hint.
+    answer : object
+        As in :func:`number`.
+    right : float
+        The right number.
+    hints : mapping of float to str
+        Numbers that typical mistakes give, and what to say of each; the first that fits counts.
+
+    Raises
+    ------
+    Hint
+        If ``answer`` is not the right number.
+
+    Examples
+    --------
+    >>> match("half(6)", 3.0, 3.0, {12.0: "that is the double"})
+    >>> match("half(6)", 12.0, 3.0, {12.0: "that is the double"})
+    Traceback (most recent call last):
+    rac_helpers.exercises.hint.Hint: that is the double
+    """
+    value = number(call, answer)
+    if _close(value, right):
+        return
+    for wrong, hint in hints.items():
+        if _close(value, wrong):
+            raise Hint(hint)
+    raise Hint(f"{call} gives {value:.6g}, which is too {'large' if value > right else 'small'}")
+
+
+def _close(value: float, expected: float) -> bool:
+    return math.isclose(value, expected, rel_tol=1e-6, abs_tol=1e-12)
 
 
 def plain(answer: Any) -> Any:

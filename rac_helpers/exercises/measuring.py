@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
-from rac_helpers.exercises.hint import CORRECT, Hint, expect, number, run
+from rac_helpers.exercises.hint import CORRECT, expect, match, run
 from rac_helpers.metrics import conv_params
 
 
@@ -53,7 +52,7 @@ output pixel
         }
         call = f"conv_macs({c_in}, {c_out}, {kernel}, {side_out}, {groups})"
         answer = run(conv_macs, c_in, c_out, kernel, side_out, groups)
-        _match(call, answer, right, hints)
+        match(call, answer, right, hints)
     return CORRECT
 
 
@@ -105,7 +104,7 @@ all weights one bit of the mask
             right / num_weights: "both files hold num_weights weights: it cancels",
         }
         call = f"ratio({num_weights}, {zero_share}, {bits})"
-        _match(call, run(ratio, num_weights, zero_share, bits), right, hints)
+        match(call, run(ratio, num_weights, zero_share, bits), right, hints)
     return CORRECT
 
 
@@ -150,15 +149,15 @@ the median
     }
     answer = run(typical, given, warmup)
     expect(given == times_ms, "the reader's list was changed: work on a copy, sorted(...)")
-    _match(f"typical({times_ms}, {warmup})", answer, right, hints)
+    match(f"typical({times_ms}, {warmup})", answer, right, hints)
     even = [2.5, 1.0, 2.0, 4.0, 8.0]
     hints = {
         4.0: "of an even number of timings take the mean of the two in the middle",
         2.0: "of an even number of timings take the mean of the two in the middle",
         2.25: "the warm-up are the first timings, not the slowest",
     }
-    _match(f"typical({even}, 1)", run(typical, list(even), 1), 3.0, hints)
-    _match("typical([3.0, 1.0, 2.0], 0)", run(typical, [3.0, 1.0, 2.0], 0), 2.0, {})
+    match(f"typical({even}, 1)", run(typical, list(even), 1), 3.0, hints)
+    match("typical([3.0, 1.0, 2.0], 0)", run(typical, [3.0, 1.0, 2.0], 0), 2.0, {})
     return CORRECT
 
 
@@ -203,22 +202,7 @@ sqrt(num_images) times steadier
             1.96 * right: "that is half of a 95 % interval, 1.96 standard errors",
         }
         call = f"standard_error({accuracy}, {num_images})"
-        _match(call, run(standard_error, accuracy, num_images), right, hints)
+        match(call, run(standard_error, accuracy, num_images), right, hints)
     perfect = run(standard_error, 1.0, 100)
-    _match("standard_error(1.0, 100)", perfect, 0.0, {})
+    match("standard_error(1.0, 100)", perfect, 0.0, {})
     return CORRECT
-
-
-def _match(call: str, answer: Any, right: float, hints: Mapping[float, str]) -> None:
-    """Compare an answer with the right one, then with those of known mistakes."""
-    value = number(call, answer)
-    if _close(value, right):
-        return
-    for wrong, hint in hints.items():
-        if _close(value, wrong):
-            raise Hint(hint)
-    raise Hint(f"{call} gives {value:.6g}, which is too {'large' if value > right else 'small'}")
-
-
-def _close(value: float, expected: float) -> bool:
-    return math.isclose(value, expected, rel_tol=1e-6, abs_tol=1e-12)

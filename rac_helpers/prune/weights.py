@@ -1,0 +1,98 @@
+"""Which tensors of a model pruning is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+from torch.nn.utils import parametrize, prune
+
+RECURRENT = (nn.RNNBase, nn.RNNCellBase)
+PRUNABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *RECURRENT)
+
+
+def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the weights that pruning is about: those of all linear, conv and recurrent layers.
+
+    Biases and the scales and shifts of normalisation are left out: they are few, and each of them
+    matters much. So are embeddings, transposed convolutions, and attention that does not use
+    ``nn.Linear``.
+
+    Parameters
+    ----------
+    model : nn.Module
+        With plain weights, each used in one place.
+
+    Returns
+    -------
+    dict of str to nn.Parameter
+        By their names in the model, such as ``"stem.0.weight"`` or ``"lstm.weight_hh_l0"``. These
+        are the model's own tensors, not copies.
+
+    Raises
+    ------
+    TypeError
+        If ``model`` is no module.
+    ValueError
+        If there are no such weights, a layer's weight is empty or shared with another layer, or
+        the weights are no plain parameters, as after ``torch.nn.utils.prune``.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8, 2))
+    >>> {name: tuple(weight.shape) for name, weight in prunable(model).items()}
+    {'0.weight': (8, 3, 3, 3), '3.weight': (2, 8)}
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    weights = {}
+    for prefix, layer in model.named_modules():
+        if not isinstance(layer, PRUNABLE):
+            continue
+        _check_plain(prefix, layer)
+        for name, value in layer.named_parameters(recurse=False):
+            if name.startswith("weight"):
+                weights[f"{prefix}.{name}".lstrip(".")] = value
+    if not weights:
+        raise ValueError(
+            "model must have a linear, convolutional or recurrent layer, got one without weights "
+            "to prune"
+        )
+    check_not_shared(model, weights)
+    return weights
+
+
+def _check_plain(prefix: str, layer: nn.Module) -> None:
+    """Raise if the layer's weights are computed from other tensors, or are not there yet."""
+    if prune.is_pruned(layer) or parametrize.is_parametrized(layer):
+        raise ValueError(
+            f"model must have plain weights, but those of layer {prefix!r} are computed from other "
+            "tensors, as in a model already pruned by torch.nn.utils.prune; make them plain first "
+            "with torch.nn.utils.prune.remove or torch.nn.utils.parametrize.remove_parametrizations"
+        )
+    for name, value in layer.named_parameters(recurse=False):
+        if nn.parameter.is_lazy(value):
+            raise ValueError(f"layer {prefix!r} has no weights yet; run the model once first")
+        if value.numel() == 0:
+            shape = tuple(value.shape)
+            raise ValueError(f"layer {prefix!r} must have weights, got {name} of shape {shape}")
+
+
+def check_not_shared(model: nn.Module, weights: Mapping[str, nn.Parameter]) -> None:
+    """Raise if one of ``weights`` is used in two places: a cut in one would cut the other.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    >>> model[1].weight = model[0].weight
+    >>> check_not_shared(model, {"0.weight": model[0].weight})
+    Traceback (most recent call last):
+    ValueError: model must not share weights, but these are one tensor: ['0.weight', '1.weight']
+    """
+    places: dict[int, list[str]] = {}
+    for name, value in model.named_parameters(remove_duplicate=False):
+        places.setdefault(value.data_ptr() or id(value), []).append(name)
+    for value in weights.values():
+        names = places[value.data_ptr() or id(value)]
+        if len(names) > 1:
+            raise ValueError(f"model must not share weights, but these are one tensor: {names}")
