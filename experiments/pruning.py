@@ -1,0 +1,396 @@
+"""Prune a trained network: its accuracy before the cut, after it, and after fine-tuning.
+
+    python -m experiments.pruning --data folder --root FOLDER --workers 2 --compile --bf16
+    python -m experiments.pruning --data synth_digits --workers 2
+
+The article's example: RandAugment (N = 2, M = 10), a residual network, half of the weights pruned.
+The article does not say on which scale M is meant, so the example runs on both: 31 bins, where 10
+is a third of the full strength (torchvision), and 11, where it is all of it (the paper). Around it:
+
+- the curve to 98 % zeros, by magnitude, over the whole network;
+- other scores and masks: the same share in each layer, Taylor, random, 2 of every 4 weights, and
+  gradual cutting;
+- whole channels by their L1 norm, taken out, at three shares of the multiply-accumulates;
+- two fair comparisons: the dense network trained on for as long as the pruned ones, and networks
+  that were narrow from the start and got all these epochs.
+
+The runs of one seed cut the same trained network. Fine-tuning: the same images and augmentation, a
+lower learning rate. The test images give the score; nothing is chosen by them. A killed run goes on
+where it stopped: finished runs are in a journal, epochs in checkpoints (``--work``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import hashlib
+import json
+import multiprocessing
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from experiments.randaugment import limit_train
+from rac_helpers import augment, data, metrics, models, prune, train
+from rac_helpers.records import Record
+from rac_helpers.rng import derive_seed, make_generator
+from rac_helpers.sweep import add_arguments, open_executor, sweep
+
+NUM_OPS, MAGNITUDE = 2, 10
+BINS = (31, 11)  # of torchvision's scale and of the paper's
+ARTICLE_SPARSITY = 0.5
+CURVE = (0.5, 0.8, 0.9, 0.95, 0.98)
+OTHERS = (0.5, 0.8, 0.9)  # sparsities at which other scores are compared, straight after the cut
+TUNED = 0.9  # and the one at which they are fine-tuned, too
+MACS_SHARES = (0.724, 0.5, 0.25)  # the first one: 27.6 % fewer, as Li et al. (2017), table 1
+NARROW = (11, 8)  # widths in place of 16: about 1/2 and 1/4 of the MACs
+ENCODERS = (prune.encode_dense, prune.encode_bitmap, prune.encode_csr, prune.encode_gaps)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is trained on what, and for how long."""
+
+    data: str
+    root: str | None
+    model: str
+    width: int
+    num_train: int
+    epochs: int
+    tune_epochs: int
+    batch_size: int
+    lr: float
+    tune_lr: float
+    work: str
+    compile: bool = False
+    bf16: bool = False
+
+    def describe(self) -> str:
+        """Say what was trained on what, for the record."""
+        return (
+            f"{self.dataset.name}: {self.num_train:,} training images, "
+            f"{len(self.dataset.validation.labels):,} for validation, "
+            f"{len(self.dataset.test.labels):,} for the test; {self.model}, {self.epochs} epochs "
+            f"from lr {self.lr}, then {self.tune_epochs} epochs of fine-tuning from lr "
+            f"{self.tune_lr} (cosine), batch {self.batch_size}, momentum 0.9, weight decay 5e-4"
+            + (", trained with bfloat16 autocast (weights and tests: float32)" if self.bf16 else "")
+        )
+
+    @property
+    def dataset(self) -> data.Dataset:
+        """The images; read or drawn once in each process."""
+        return _dataset(self.data, self.root, self.num_train)
+
+
+PRESETS = {
+    "synth_digits": {
+        "model": "small_cnn",
+        "width": 16,
+        "num_train": 2000,
+        "epochs": 16,
+        "tune_epochs": 4,
+        "batch_size": 50,
+        "lr": 0.1,
+        "tune_lr": 0.02,
+    },
+    "folder": {
+        "model": "resnet20",
+        "width": 16,
+        "num_train": 15_000,
+        "epochs": 12,
+        "tune_epochs": 3,
+        "batch_size": 128,
+        "lr": 0.1,
+        "tune_lr": 0.02,
+    },
+}
+
+
+# -- what to run ----------------------------------------------------------------------------------
+
+
+def base_configs(seed: int) -> list[dict]:
+    """Return the trainings that others begin from, and the one on the paper's scale."""
+    return [{"method": "dense", "num_magnitude_bins": bins, "seed": seed} for bins in BINS]
+
+
+def cut_configs(seed: int) -> list[dict]:
+    """Return the runs that cut a trained network, and the narrow ones."""
+    main, paper = BINS
+    configs = [{"method": "magnitude-global", "sparsity": s} for s in CURVE]
+    configs += [{"method": "channel-l1", "macs_share": share} for share in MACS_SHARES]
+    configs += [{"method": "small-dense", "width": width} for width in NARROW]
+    for method in ("magnitude-layer", "taylor-global", "random-global"):
+        configs += [{"method": method, "sparsity": s} for s in OTHERS]
+    configs.append({"method": "magnitude-2:4", "sparsity": 0.5})
+    configs.append({"method": "magnitude-gradual", "sparsity": TUNED})
+    configs = [config | {"num_magnitude_bins": main} for config in configs]
+    article = {"method": "magnitude-global", "sparsity": ARTICLE_SPARSITY}
+    configs.append(article | {"num_magnitude_bins": paper})
+    return [config | {"seed": seed} for config in configs]
+
+
+# -- one run --------------------------------------------------------------------------------------
+
+
+def run(config: dict, *, settings: Settings) -> list[dict]:
+    """Return what is to be recorded: for each stage its name, numbers, and the training curves."""
+    method = config["method"]
+    if method == "dense":
+        return list(_dense(config, settings))
+    if method == "small-dense":
+        model = _build(settings, config)
+        epochs = settings.epochs + settings.tune_epochs
+        history = _fit(model, config, settings, stage="dense", epochs=epochs, lr=settings.lr)
+        return [_stage("dense", model, settings, history)]
+    if method == "magnitude-gradual":
+        return [_gradual(config, settings)]
+    return list(_cut_and_tune(config, settings))
+
+
+def _dense(config: dict, settings: Settings) -> Iterator[dict]:
+    model, history = trained(config, settings)
+    yield _stage("dense", model, settings, history)
+    history = _tune(model, config, settings)
+    yield _stage("finetuned", model, settings, history)
+
+
+def _cut_and_tune(config: dict, settings: Settings) -> Iterator[dict]:
+    """Cut once, then train on with the zeros held, or without the channels."""
+    model, _ = trained(config, settings)
+    sparsity = config.get("sparsity")
+    if config["method"] == "channel-l1":
+        example = settings.dataset.test.images[:1]
+        model, masks = narrowed(model, example, config["macs_share"]), None
+    else:
+        masks = chosen_masks(model, config, settings)
+        masks.apply_(model)
+    yield _stage("cut", model, settings)
+    compared = config["method"] in ("magnitude-layer", "taylor-global") and sparsity != TUNED
+    if compared or config["method"] == "random-global":
+        return
+    history = _tune(model, config, settings, after_step=masks)
+    yield _stage("finetuned", model, settings, history)
+
+
+def _gradual(config: dict, settings: Settings) -> dict:
+    """Cut more and more in the first three quarters of the fine-tuning."""
+    model, _ = trained(config, settings)
+    steps = settings.tune_epochs * -(-len(settings.dataset.train.labels) // settings.batch_size)
+    end = max(1, 3 * steps // 4)
+    schedule = prune.CubicSchedule(config["sparsity"], start=0, end=end, every=max(1, end // 20))
+    pruner = prune.Pruner(schedule)
+    pruner.attach_(model)
+    history = _tune(model, config, settings, after_step=pruner)
+    pruner.detach_(model)
+    return _stage("finetuned", model, settings, history)
+
+
+def chosen_masks(model: nn.Module, config: dict, settings: Settings) -> prune.MaskSet:
+    """Choose the masks of a method, all weights of the network taken into account."""
+    method, sparsity = config["method"], config["sparsity"]
+    if method == "taylor-global":
+        scores = prune.taylor_scores(model, _batches(settings.dataset.train))
+    elif method == "random-global":
+        generator = make_generator(derive_seed("random scores", config["seed"]))
+        scores = prune.random_scores(model, generator=generator)
+    else:
+        scores = prune.magnitude_scores(model)
+    if method == "magnitude-2:4":  # the first layer has three inputs and stays dense
+        fitting = {name: s for name, s in scores.items() if s.shape[1] % 4 == 0}
+        return prune.n_m_masks(fitting, n=2, m=4)
+    choose = prune.layer_masks if method == "magnitude-layer" else prune.global_masks
+    return choose(scores, sparsity)
+
+
+def narrowed(model: nn.Module, example: torch.Tensor, macs_share: float) -> nn.Module:
+    """Take out the filters with the smallest L1 norms, the same share in each group."""
+    groups = prune.channel_groups(model, example)
+    scores = prune.filter_l1(model)
+    masks = prune.channel_masks_for_macs(
+        model,
+        example,
+        lambda sparsity: prune.uniform_group_masks(groups, scores, sparsity),
+        macs_share=macs_share,
+    )
+    return prune.shrink(model, masks, example)
+
+
+def trained(config: dict, settings: Settings) -> tuple[nn.Module, list[dict]]:
+    """Return the dense network of a seed; epochs that its checkpoint holds are not run again."""
+    base = {key: config[key] for key in ("num_magnitude_bins", "seed")} | {"method": "dense"}
+    model = _build(settings, base)
+    history = _fit(model, base, settings, stage="dense", epochs=settings.epochs, lr=settings.lr)
+    plain = _build(settings, base)  # without compiled code, which cannot be cut
+    plain.load_state_dict(model.state_dict())
+    return plain.eval(), history
+
+
+def _tune(model: nn.Module, config: dict, settings: Settings, after_step=None) -> list[dict]:
+    return _fit(
+        model,
+        config,
+        settings,
+        stage="finetuned",
+        epochs=settings.tune_epochs,
+        lr=settings.tune_lr,
+        after_step=after_step,
+    )
+
+
+def _fit(model, config, settings, *, stage, epochs, lr, after_step=None) -> list[dict]:
+    model.to(memory_format=torch.channels_last)
+    if settings.compile:
+        model.compile(dynamic=False)
+    with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
+        return train.fit(
+            model,
+            settings.dataset.train,
+            settings.dataset.validation,
+            epochs=epochs,
+            batch_size=settings.batch_size,
+            lr=lr,
+            transform=augment.BatchRandAugment(
+                NUM_OPS, MAGNITUDE, num_magnitude_bins=config["num_magnitude_bins"]
+            ),
+            after_step=after_step,
+            checkpoint=_checkpoint(config, settings, stage),
+            seed=derive_seed(stage, config["seed"]),
+            progress=None if multiprocessing.parent_process() is None else False,
+        )
+
+
+def _build(settings: Settings, config: dict) -> nn.Module:
+    build = models.ARCHITECTURES[settings.model]
+    width = config.get("width", settings.width)
+    return build(len(settings.dataset.classes), width, seed=config["seed"])
+
+
+def _checkpoint(config: dict, settings: Settings, stage: str) -> Path:
+    same = [settings.data, settings.model, settings.width, settings.num_train, settings.batch_size]
+    same += [settings.epochs, settings.lr, settings.bf16]
+    if stage == "finetuned":
+        same += [settings.tune_epochs, settings.tune_lr]
+    text = json.dumps([config, stage, same], sort_keys=True)
+    return Path(settings.work, f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.pt")
+
+
+def _batches(split: data.Split, size: int = 500, number: int = 4) -> list:
+    """The first few training pictures, unchanged, for scores that need gradients."""
+    pieces = zip(split.images.split(size), split.labels.split(size), strict=True)
+    return list(pieces)[:number]
+
+
+def _stage(stage: str, model: nn.Module, settings: Settings, history: list | None = None) -> dict:
+    """Measure a network: what it is worth and what it costs."""
+    dataset = settings.dataset
+    encoded = [metrics.size_bytes(prune.pack(model, encode)) for encode in ENCODERS]
+    numbers = {
+        "test_accuracy": metrics.accuracy(model, dataset.test),
+        "val_accuracy": metrics.accuracy(model, dataset.validation),
+        "params": metrics.count_params(model),
+        "nonzeros": metrics.count_nonzeros(model),
+        "macs": metrics.count_macs(model, dataset.test.images[:1]),
+        "size_bytes": metrics.size_bytes(model),
+        "size_bytes_sparse": min(encoded),
+    }
+    # how long an epoch took says little: several runs share the machine
+    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in history or []]
+    return {"stage": stage, "metrics": numbers, "history": rows}
+
+
+@functools.lru_cache(maxsize=1)
+def _dataset(name: str, root: str | None, num_train: int) -> data.Dataset:
+    if name == "synth_digits":
+        return data.synth_digits(num_train, num_validation=500)
+    return limit_train(data.folder(root, seed=0), num_train, root)
+
+
+# -- the record -----------------------------------------------------------------------------------
+
+
+def write_rows(record: Record, config: dict, stages: list[dict]) -> None:
+    """Write one row for each stage of a run."""
+    config = dict(config)
+    seed = config.pop("seed")
+    for stage in stages:
+        where = config | {"stage": stage["stage"]}
+        if not record.has(where, seed):
+            history = {"history": stage["history"]} if stage["history"] else {}
+            record.append(config=where, seed=seed, metrics=stage["metrics"], **history)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", choices=sorted(PRESETS), required=True)
+    parser.add_argument("--root", help="the folder of images, one folder a class")
+    parser.add_argument("--record", type=Path, help="the JSON file to write")
+    parser.add_argument("--work", type=Path, default=Path("_build/pruning"))
+    parser.add_argument("--seeds", type=int, default=3, help="how many seeds (default: 3)")
+    parser.add_argument("--num-train", type=int, help="how many training images")
+    parser.add_argument("--epochs", type=int, help="of the dense network")
+    parser.add_argument("--tune-epochs", type=int, help="of fine-tuning")
+    parser.add_argument(
+        "--compile", action="store_true", help="torch.compile: faster, needs a C++ compiler"
+    )
+    parser.add_argument(
+        "--bf16", action="store_true", help="bfloat16 autocast: faster on processors that know it"
+    )
+    add_arguments(parser)
+    options = parser.parse_args(arguments)
+    if (options.root is None) == (options.data == "folder"):
+        parser.error("--root is needed with --data folder, and only there")
+    for name in ("seeds", "num_train", "epochs", "tune_epochs"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    if options.record is None:
+        name = "pruning" if options.data == "folder" else "pruning_synth_digits"
+        options.record = Path("book/results", f"{name}.json")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read the command line, run what is missing, write the record."""
+    options = parse(arguments)
+    given = {key: getattr(options, key) for key in ("num_train", "epochs", "tune_epochs")}
+    preset = PRESETS[options.data] | {k: v for k, v in given.items() if v is not None}
+    settings = Settings(
+        options.data,
+        options.root,
+        work=str(options.work),
+        compile=options.compile,
+        bf16=options.bf16,
+        **preset,
+    )
+    try:
+        description = settings.describe()
+        options.work.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    record = Record.open(
+        options.record,
+        name="pruning",
+        command=" ".join(["python -m experiments.pruning", *(arguments or sys.argv[1:])]),
+        data=description,
+    )
+    journal = options.work / f"{options.record.stem}.jsonl"
+    one = functools.partial(run, settings=settings)
+    desc = f"pruning, {description}"
+    with open_executor(options) as executor:
+        for seed in range(options.seeds):
+            for configs in (base_configs(seed), cut_configs(seed)):  # the second needs the first
+                finished = sweep(one, configs, journal=journal, executor=executor, desc=desc)
+                for config, stages in finished:
+                    write_rows(record, config, stages)
+
+
+if __name__ == "__main__":
+    main()
