@@ -22,6 +22,7 @@ where it stopped: finished runs are in a journal, epochs in checkpoints (``--wor
 from __future__ import annotations
 
 import argparse
+import copy
 import functools
 import hashlib
 import json
@@ -139,6 +140,7 @@ def cut_configs(seed: int) -> list[dict]:
 
 def run(config: dict, *, settings: Settings) -> list[dict]:
     """Return what is to be recorded: for each stage its name, numbers, and the training curves."""
+    torch._dynamo.config.recompile_limit = 256  # each width needs code of its own
     method = config["method"]
     if method == "dense":
         return list(_dense(config, settings))
@@ -181,8 +183,9 @@ def _gradual(config: dict, settings: Settings) -> dict:
     """Cut more and more in the first three quarters of the fine-tuning."""
     model, _ = trained(config, settings)
     steps = settings.tune_epochs * -(-len(settings.dataset.train.labels) // settings.batch_size)
-    end = max(1, 3 * steps // 4)
-    schedule = prune.CubicSchedule(config["sparsity"], start=0, end=end, every=max(1, end // 20))
+    cuts = min(20, 3 * steps // 4)
+    every = 3 * steps // 4 // cuts
+    schedule = prune.CubicSchedule(config["sparsity"], start=0, end=every * cuts, every=every)
     pruner = prune.Pruner(schedule)
     pruner.attach_(model)
     history = _tune(model, config, settings, after_step=pruner)
@@ -225,9 +228,7 @@ def trained(config: dict, settings: Settings) -> tuple[nn.Module, list[dict]]:
     base = {key: config[key] for key in ("num_magnitude_bins", "seed")} | {"method": "dense"}
     model = _build(settings, base)
     history = _fit(model, base, settings, stage="dense", epochs=settings.epochs, lr=settings.lr)
-    plain = _build(settings, base)  # without compiled code, which cannot be cut
-    plain.load_state_dict(model.state_dict())
-    return plain.eval(), history
+    return model, history
 
 
 def _tune(model: nn.Module, config: dict, settings: Settings, after_step=None) -> list[dict]:
@@ -243,12 +244,14 @@ def _tune(model: nn.Module, config: dict, settings: Settings, after_step=None) -
 
 
 def _fit(model, config, settings, *, stage, epochs, lr, after_step=None) -> list[dict]:
-    model.to(memory_format=torch.channels_last)
+    """Train ``model``, by way of a copy: compiled code can neither be cut nor be measured."""
+    running = copy.deepcopy(model).to(memory_format=torch.channels_last)
     if settings.compile:
-        model.compile(dynamic=False)
-    with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
-        return train.fit(
-            model,
+        running.compile(dynamic=False)
+    # without a cache: it would hold the weights of the first step until the context ends
+    with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16, cache_enabled=False):
+        history = train.fit(
+            running,
             settings.dataset.train,
             settings.dataset.validation,
             epochs=epochs,
@@ -262,6 +265,9 @@ def _fit(model, config, settings, *, stage, epochs, lr, after_step=None) -> list
             seed=derive_seed(stage, config["seed"]),
             progress=None if multiprocessing.parent_process() is None else False,
         )
+    model.load_state_dict(running.state_dict())
+    model.eval()
+    return history
 
 
 def _build(settings: Settings, config: dict) -> nn.Module:

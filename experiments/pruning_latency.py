@@ -120,12 +120,15 @@ def main(arguments: list[str] | None = None) -> None:
     for name in ("threads", "rounds"):
         if getattr(options, name) < 1:
             parser.error(f"--{name} must be at least 1, got {getattr(options, name)}")
+    if not options.turn_s > 0:
+        parser.error(f"--turn-s must be above 0, got {options.turn_s}")
     check_writable("--out", options.out)
     torch.set_num_threads(options.threads)
     partial = options.out.with_suffix(".partial.json")
     partial.unlink(missing_ok=True)
     command = f"python -m experiments.pruning_latency --model {options.model}"
     command += f" --threads {options.threads} --rounds {options.rounds} --turn-s {options.turn_s}"
+    command += f" --modes {' '.join(options.modes)}"
     record = Record.open(
         partial, name="pruning_latency", command=command, data=f"random images of {IMAGE_PX} px"
     )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from experiments import pruning
-from rac_helpers import models, prune
+from rac_helpers import models, prune, train
 from rac_helpers.records import frame, load
 from rac_helpers.train.checkpoint import _read
 
@@ -111,6 +111,20 @@ def test_nothing_is_run_twice_and_the_journal_rebuilds_the_record(folder):
     run(folder)
     assert load(record)["rows"] == before
     assert {p: p.stat().st_mtime for p in work.glob("*.pt")} == checkpoints
+
+
+def test_bfloat16_trains_with_the_weights_of_now(tmp_path):
+    """Autocast would keep the weights of the first step in its cache, and go on with those."""
+    preset = pruning.PRESETS["synth_digits"] | {"num_train": 400, "epochs": 4}
+    losses = {}
+    for bf16 in (False, True):
+        settings = pruning.Settings("synth_digits", None, work=str(tmp_path), bf16=bf16, **preset)
+        model, history = pruning.trained({"num_magnitude_bins": 31, "seed": 0}, settings)
+        losses[bf16] = [row["train_loss"] for row in history]
+        in_float32 = train.evaluate(model, settings.dataset.validation)["loss"]
+        assert history[-1]["val_loss"] == pytest.approx(in_float32, abs=0.02)
+    assert losses[True] == pytest.approx(losses[False], abs=0.02)
+    assert losses[True] != losses[False]
 
 
 def test_configurations_differ():

@@ -174,6 +174,15 @@ def test_macs_of_a_small_cnn_equal_torch(batch):
     assert list(metrics.macs_by_layer(model, images)) == ["0", "3", "4", "8"]
 
 
+def test_macs_of_a_compiled_model_are_an_error_not_zero():
+    model, image = nn.Sequential(nn.Conv2d(3, 2, 1)), torch.zeros(1, 3, 4, 4)
+    model.compile(backend="eager")
+    with torch.no_grad():
+        model.eval()(image)  # compiled here, without hooks
+    with pytest.raises(ValueError, match="called none of 1; count a compiled model before"):
+        metrics.count_macs(model, image)
+
+
 def test_macs_of_one_and_three_dimensions_equal_torch():
     for model, shape in [
         (nn.Conv1d(4, 8, 3, groups=2, stride=2), (1, 4, 17)),

@@ -156,6 +156,11 @@ def macs_by_layer(model: nn.Module, example: torch.Tensor) -> dict[str, int]:
     dict of str to int
         Layers by their names in the model, in the order of their first call.
 
+    Raises
+    ------
+    ValueError
+        If the model has such layers but calls none of them, as a compiled one.
+
     Examples
     --------
     >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8 * 6 * 6, 10))
@@ -179,6 +184,11 @@ def macs_by_layer(model: nn.Module, example: torch.Tensor) -> dict[str, int]:
     finally:
         for hook in hooks:
             hook.remove()
+    if layers and not macs:
+        raise ValueError(
+            "model must call its layers one by one to be counted, but it called none of "
+            f"{len(layers)}; count a compiled model before it is compiled"
+        )
     return macs
 
 
