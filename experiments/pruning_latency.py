@@ -137,6 +137,7 @@ def main(arguments: list[str] | None = None) -> None:
     for mode in options.modes:
         for batch_size in BATCH_SIZES:
             modules = copy.deepcopy(plain)
+            torch.compiler.reset()  # its limit of shapes for one network; past it all runs eager
             if mode == "compiled":
                 for module in modules.values():
                     module.compile(dynamic=False)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -126,6 +126,7 @@ def test_cubic_gives_the_values_of_the_article_run_in_tensorflow(step, wanted):
     assert schedule(step) == pytest.approx(wanted, abs=5e-4 if step == 3910 else 5e-5)
 
 
+@settings(deadline=None)
 @given(
     final=st.floats(0, 0.99),
     share=st.floats(0, 1),
@@ -167,6 +168,7 @@ def test_iterative_cuts_the_same_share_of_what_is_left():
     assert schedule(43) < schedule(44) == schedule(1000) == final
 
 
+@settings(deadline=None)
 @given(final=st.floats(0, 0.999), rounds=st.integers(1, 12))
 def test_rounds_rise_to_exactly_the_final_sparsity(final, rounds):
     values = round_sparsities(final, rounds)
@@ -316,7 +318,12 @@ def test_wrong_callbacks_are_rejected(mutant, message):
 
 
 def test_epochs_of_a_schedule_are_those_of_fit():
-    check_each_step(Pruner(IN_EPOCHS), IN_EPOCHS)
+    """Epochs of 4 steps: half is cut at the end of the first, more at the end of the third."""
+
+    def wanted(step):
+        return 0.8 if step >= 12 else 0.5 if step >= 4 else 0.0
+
+    check_each_step(Pruner(IN_EPOCHS), wanted)
 
 
 def test_training_fills_zeros_that_nobody_puts_back():
@@ -477,6 +484,32 @@ def test_pruning_goes_on_from_masks_that_were_there():
     assert count_zeros(net) == round(0.8 * WEIGHTS)
 
 
+def test_what_is_cut_goes_before_scores_of_minus_infinity():
+    """As the logarithm of a weight that is 0; the count is exact all the same."""
+
+    def log_scores(model):
+        return {name: weight.detach().abs().log() for name, weight in prunable(model).items()}
+
+    layer = nn.Linear(8, 1)
+    layer.weight.data.copy_(torch.tensor([0.0, 0.0, 3, 4, 5, 6, 7, 8]))
+    cut = torch.tensor([[True] * 5 + [False] * 3])
+    pruner = Pruner(one_shot(0.5, at=1), score=log_scores)
+    pruner.attach_(layer, masks=MaskSet({"weight": cut}))
+    pruner(layer, 1)
+    assert pruner.detach_(layer)["weight"].tolist() == [[False] + [True] * 4 + [False] * 3]
+
+
+def test_a_zero_by_chance_is_no_sign_of_pruning():
+    """E62: torch.randn draws an exact zero now and then; ResNet-18 has up to three."""
+    layer = nn.Linear(200, 100)
+    layer.weight.data[7, 5] = 0
+    pruner = Pruner(one_shot(0.25, at=1))
+    pruner.attach_(layer)
+    assert pruner.masks(layer).sparsity == 0
+    pruner(layer, 1)
+    assert pruner.detach_(layer).sparsity == 0.25
+
+
 def test_early_stopping_brings_back_weights_and_masks_that_fit():
     def spoil(model, step):
         pruner(model, step)
@@ -612,6 +645,10 @@ def shared() -> nn.Module:
     return net
 
 
+def compiled() -> nn.Module:
+    return torch.compile(make_net(), backend="eager")
+
+
 def prune_by(score) -> Pruner:
     return Pruner(CUBIC, score=lambda model: score)
 
@@ -627,6 +664,7 @@ BAD_SHAPE = MaskSet({"conv.weight": torch.ones(2, 2, dtype=torch.bool)})
         (with_zeros(), lambda net: Pruner(CUBIC).attach_(net), "holds zeros already .*50.0% of"),
         (pruned_by_torch(), lambda net: Pruner(CUBIC).attach_(net), "torch.nn.utils.prune"),
         (shared(), lambda net: Pruner(CUBIC).attach_(net), "must not share weights"),
+        (compiled(), lambda net: Pruner(CUBIC).attach_(net), "module itself.*_orig_mod"),
         (nn.BatchNorm2d(3), lambda net: Pruner(CUBIC).attach_(net), "without weights"),
         (make_net(), lambda net: Pruner(CUBIC).attach_(net, OTHER_MASKS), "another model"),
         (make_net(), lambda net: Pruner(CUBIC).attach_(net, BAD_SHAPE), "another model"),

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from torch import nn
@@ -98,6 +98,7 @@ def test_gradient_is_that_of_the_mean_loss():
         torch.testing.assert_close(taylor[name], (weight.grad * weight).abs())
 
 
+@settings(deadline=None)
 @given(cuts=st.lists(st.integers(1, 11), unique=True, max_size=4).map(sorted))
 def test_how_inputs_are_cut_into_batches_does_not_matter(cuts):
     model = warm_up(models.SmallCNN(width=2))
@@ -209,6 +210,16 @@ def test_obd_averages_over_batches():
     batches = [(torch.tensor([[a, 0.0]]), torch.zeros(1, 1)) for a in (1.0, 2.0, 3.0)]
     found = prune.obd_scores(layer, batches, generator=make_generator(0), loss_fn=F.mse_loss)
     torch.testing.assert_close(found["weight"], torch.tensor([[(1 + 4 + 9) / 3, 0.0]]))
+
+
+@pytest.mark.parametrize("slope", [1.0, 0.0])
+def test_obd_of_a_straight_loss_is_zero(slope):
+    """Its second derivatives are; autograd has no graph for them."""
+    layer, batch = nn.Linear(2, 1, bias=False), (torch.ones(1, 2), torch.zeros(1))
+    found = prune.obd_scores(
+        layer, [batch], generator=make_generator(0), loss_fn=lambda out, _: slope * out.sum()
+    )
+    assert torch.equal(found["weight"], torch.zeros(1, 2))
 
 
 # --- the model is left as it was ------------------------------------------------------------
@@ -331,6 +342,15 @@ def test_filter_scores_are_what_numpy_says(layer):
         np.testing.assert_allclose(score(layer)["weight"].numpy(), values, rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("score", [prune.filter_l1, prune.filter_l2, prune.geometric_median])
+def test_filter_scores_of_other_precisions(score, dtype):
+    layer = nn.Conv2d(3, 6, 3).to(dtype)
+    found = score(layer)["weight"]
+    assert found.dtype == (dtype if dtype == torch.float64 else torch.float32)
+    torch.testing.assert_close(found, score(layer.double())["weight"].to(found.dtype))
+
+
 def test_the_geometric_median_spares_a_small_filter_unlike_the_others():
     layer = nn.Conv2d(1, 4, 2)
     layer.weight.data.copy_(
@@ -370,6 +390,19 @@ def test_bn_scale_of_mobilenet_reaches_every_convolution():
     scores = prune.bn_scale(model, torch.zeros(1, 3, 32, 32))
     convolutions = {n for n, w in prune.prunable(model).items() if w.ndim == 4}
     assert scores.keys() == convolutions
+
+
+def test_bn_scale_of_a_norm_that_is_called_by_keyword():
+    class Keyword(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.norm(input=self.conv(x))
+
+    model = Keyword()
+    assert torch.equal(prune.bn_scale(model, torch.zeros(1, 3, 4, 4))["conv.weight"], torch.ones(4))
 
 
 def test_bn_scale_leaves_the_model_as_it_was():

@@ -10,7 +10,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import prune
@@ -271,6 +271,7 @@ def test_largest_sparsity_up_to_which_no_drop_is_too_large(drops, max_drop, want
     assert largest_sparsities(rows_of(drops), max_drop=max_drop) == {"fc.weight": wanted}
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-0.1, 0.5), min_size=1, max_size=6), st.floats(0, 0.5), st.floats(0, 0.5))
 def test_more_tolerance_never_cuts_less(drops, one, other):
     rows = rows_of({k / 10: drop for k, drop in enumerate(drops)})

@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import nn
@@ -44,6 +44,7 @@ def sparse(*shape: int, share: float, seed: int = 0) -> torch.Tensor:
 
 
 @EACH
+@settings(deadline=None)
 @given(weights=SPARSE)
 def test_what_is_stored_comes_back(encode, decode, weights):
     weights = torch.from_numpy(weights)
@@ -52,6 +53,7 @@ def test_what_is_stored_comes_back(encode, decode, weights):
     assert torch.equal(decode(stored, tuple(weights.shape)), weights)
 
 
+@settings(deadline=None)
 @given(weights=SPARSE, bits=st.integers(1, 16))
 def test_gaps_of_any_width_come_back(weights, bits):
     weights = torch.from_numpy(weights)
@@ -123,6 +125,7 @@ def reference_gaps(flat: list[float], bits: int) -> tuple[list[int], list[float]
     return gaps, values
 
 
+@settings(deadline=None)
 @given(weights=SPARSE, bits=st.integers(1, 6))
 def test_gaps_are_those_of_a_loop(weights, bits):
     gaps, values = reference_gaps(weights.flatten().tolist(), bits)
@@ -257,6 +260,7 @@ def test_places_outside_of_the_shape_are_refused(decode, stored, message):
 
 
 @EACH
+@settings(deadline=None)
 @given(stored=st.binary(max_size=60))
 def test_any_other_bytes_give_a_tensor_or_a_clear_error(encode, decode, stored):
     outcome = "a tensor"

@@ -1,7 +1,7 @@
 """Masks of single weights: which ones to cut, given a score for each.
 
 All of them cut the lowest scores. They cut an exact number: among equal scores those in front go
-first, in the order of the layers and of the weights in memory. So the same scores always give the
+first, in the order of the layers, and row by row within a layer. So the same scores always give the
 same masks, and the masks of a higher sparsity cut all that those of a lower one do.
 """
 

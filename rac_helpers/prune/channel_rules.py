@@ -107,8 +107,10 @@ def _combine(walk: Walk, node: fx.Node, *, zero_stays: bool) -> Numbers:
         if found is not None and len(found) == len(shape) and found[1] == shape[1]:
             walk.tie(numbers, walk.numbers[source])
             whole += 1
-        else:  # one number or one channel for all
+        else:  # one number or one channel for all; or one for each, in a tensor of fewer dimensions
             walk.fix(walk.numbers[source])
+            if found is not None and (*[1] * (len(shape) - len(found)), *found)[1] > 1:
+                walk.fix(numbers)
     operands = {*node.args, *node.kwargs.values()} - {None}
     if not zero_stays and whole < len(operands):
         walk.fix(numbers)

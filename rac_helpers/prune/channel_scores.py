@@ -164,13 +164,14 @@ def bn_scale(model: nn.Module, example: torch.Tensor) -> Scores:
     def remember(name: str):
         return lambda layer, inputs, out: outputs.__setitem__(name, (out, out._version))
 
-    def compare(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    def compare(norm: nn.Module, inputs: tuple, named: dict[str, torch.Tensor]) -> None:
+        given = (*inputs, *named.values())[0]
         for name, (output, version) in outputs.items():
-            if inputs[0] is output and output._version == version:  # no ReLU in place between
+            if given is output and output._version == version:  # no ReLU in place between
                 scores[name] = norm.weight.detach().abs()
 
     hooks = [layer.register_forward_hook(remember(name)) for name, layer in layers.items()]
-    hooks += [norm.register_forward_pre_hook(compare) for norm in norms]
+    hooks += [norm.register_forward_pre_hook(compare, with_kwargs=True) for norm in norms]
     try:
         with eval_mode(model), torch.no_grad():
             model(example)
@@ -183,11 +184,12 @@ def bn_scale(model: nn.Module, example: torch.Tensor) -> Scores:
 
 
 def _filters(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The weights of each linear and conv layer as a matrix, one filter a row."""
+    """The weights of each linear and conv layer as a matrix, one filter a row; float32 at least."""
     filters = {}
     for name, weight in prunable(model).items():
         if not isinstance(model.get_submodule(name.rpartition(".")[0]), RECURRENT):
-            filters[name] = weight.detach().flatten(1)
+            dtype = torch.promote_types(weight.dtype, torch.float32)
+            filters[name] = weight.detach().flatten(1).to(dtype)
     if not filters:
         raise ValueError("model must have a linear or convolutional layer, got recurrent ones only")
     return filters

@@ -94,10 +94,7 @@ def channel_groups(model: nn.Module, example: torch.Tensor) -> list[ChannelGroup
     for where in places.values():
         layers, channels = zip(*where, strict=True)
         by_layers.setdefault(layers, []).append(channels)
-    groups = [ChannelGroup(_members(*found)) for found in by_layers.items()]
-    if not groups:
-        raise ValueError("model must have channels between its input and its output, got none")
-    return groups
+    return [ChannelGroup(_members(*found)) for found in by_layers.items()]
 
 
 def _members(layers: Sequence[str], channels: list[Sequence[int]]) -> dict[str, torch.Tensor]:
@@ -210,6 +207,8 @@ def _group_scores(
 ) -> tuple[list[ChannelGroup], list[torch.Tensor]]:
     """The groups that have scores, and one score for each decision: the mean over the layers."""
     check_scores(scores)
+    if not groups:
+        raise ValueError("groups must hold at least one ChannelGroup, got none")
     scored = [group for group in groups if group.members.keys() <= scores.keys()]
     if not scored:
         raise ValueError(

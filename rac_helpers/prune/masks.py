@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from rac_helpers.prune.weights import check_not_shared, prunable
+from rac_helpers.prune.weights import check_module, check_not_shared, prunable
 from rac_helpers.records import write_atomically
 
 
@@ -88,7 +88,7 @@ class MaskSet(Mapping[str, torch.Tensor]):
         """Keep what both keep. A weight without a mask in one of them counts as kept there."""
         if not isinstance(other, MaskSet):
             return NotImplemented
-        both = {n: m & other._masks[n] for n, m in self._masks.items() if n in other._masks}
+        both = {n: _both(n, m, other._masks[n]) for n, m in self._masks.items() if n in other}
         return MaskSet(self._masks | other._masks | both)
 
     def __repr__(self) -> str:
@@ -136,11 +136,10 @@ class MaskSet(Mapping[str, torch.Tensor]):
 
         Raises
         ------
-        ValueError
-            If the masks belong to another model: a name is missing there or a shape differs. Also
-            if a weight with a mask is shared, or is no plain parameter.
+        TypeError, ValueError
+            If the masks are of another model, or a weight of theirs is shared or not plain.
         """
-        parameters = {n: v for n, v in model.named_parameters() if n in self._masks}
+        parameters = {n: v for n, v in check_module(model).named_parameters() if n in self._masks}
         for name, mask in self._masks.items():
             if name not in parameters:
                 pruned = f"{name}_orig" in dict(model.named_parameters())
@@ -165,7 +164,7 @@ class MaskSet(Mapping[str, torch.Tensor]):
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             As ``check``. The model is not touched then.
         """
         for name, weight in self.check(model).items():
@@ -238,6 +237,12 @@ class MaskSet(Mapping[str, torch.Tensor]):
             raise ValueError(message)
         shapes = json.loads(notes["shapes"])
         return cls({name: _unpack(bits[name], shape) for name, shape in shapes.items()})
+
+
+def _both(name: str, one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    if (a := tuple(one.shape)) != (b := tuple(other.shape)):  # & would broadcast them
+        raise ValueError(f"masks of {name!r} must have one shape, got {a} and {b}")
+    return one & other
 
 
 def _digest(shapes: str, bits: Mapping[str, torch.Tensor]) -> str:

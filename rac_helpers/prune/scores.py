@@ -288,5 +288,7 @@ def _z_times_hz(gradients: Tensors, weights: Tensors, generator: torch.Generator
     """One estimate of the diagonal of the Hessian."""
     z = [(2 * torch.randint(2, w.shape, generator=generator) - 1).to(w) for w in weights]
     g_times_z = sum((g * signs).sum() for g, signs in zip(gradients, z, strict=True))
+    if not g_times_z.requires_grad:  # the slopes are constant: the loss is a straight line
+        return [torch.zeros_like(w) for w in weights]
     h_times_z = torch.autograd.grad(g_times_z, weights, retain_graph=True, materialize_grads=True)
     return [signs * product for signs, product in zip(z, h_times_z, strict=True)]

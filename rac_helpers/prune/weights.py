@@ -9,6 +9,7 @@ from torch.nn.utils import parametrize, prune
 
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 PRUNABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *RECURRENT)
+HIDDEN = ("_orig", "_g", "_v")  # what the hooks of spectral_norm and weight_norm compute from
 
 
 def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -34,8 +35,9 @@ def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
     TypeError
         If ``model`` is no module.
     ValueError
-        If there are no such weights, a layer's weight is empty or shared with another layer, or
-        the weights are no plain parameters, as after ``torch.nn.utils.prune``.
+        If there are no such weights, a layer's weight is empty or shared with another layer, the
+        weights are no plain parameters, as after ``torch.nn.utils.prune``, or ``torch.compile``
+        has wrapped the model.
 
     Examples
     --------
@@ -43,8 +45,7 @@ def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
     >>> {name: tuple(weight.shape) for name, weight in prunable(model).items()}
     {'0.weight': (8, 3, 3, 3), '3.weight': (2, 8)}
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_module(model)
     weights = {}
     for prefix, layer in model.named_modules():
         if not isinstance(layer, PRUNABLE):
@@ -62,9 +63,29 @@ def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
     return weights
 
 
+def check_module(model: nn.Module) -> nn.Module:
+    """Return ``model`` if it is a module under its own names, else raise.
+
+    Examples
+    --------
+    >>> check_module({})
+    Traceback (most recent call last):
+    TypeError: model must be a torch.nn.Module, got dict
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if hasattr(model, "_orig_mod"):
+        raise ValueError(
+            "model must be the module itself, not what torch.compile has wrapped around it: give "
+            "model._orig_mod, or compile in place with model.compile()"
+        )
+    return model
+
+
 def _check_plain(prefix: str, layer: nn.Module) -> None:
     """Raise if the layer's weights are computed from other tensors, or are not there yet."""
-    if prune.is_pruned(layer) or parametrize.is_parametrized(layer):
+    hidden = any(name.endswith(HIDDEN) for name, _ in layer.named_parameters(recurse=False))
+    if hidden or prune.is_pruned(layer) or parametrize.is_parametrized(layer):
         raise ValueError(
             f"model must have plain weights, but those of layer {prefix!r} are computed from other "
             "tensors, as in a model already pruned by torch.nn.utils.prune; make them plain first "

@@ -70,7 +70,8 @@ def follow_channels(model: nn.Module, example: torch.Tensor) -> Wiring:
     Raises
     ------
     ValueError
-        If ``torch.fx`` cannot list the operations, or one of them is not known here.
+        If ``torch.fx`` cannot list the operations, one of them is not known here, or no channel
+        can be cut.
 
     Examples
     --------
@@ -82,10 +83,13 @@ def follow_channels(model: nn.Module, example: torch.Tensor) -> Wiring:
     [0, 0, 0, 0, 0]
     """
     prunable(model)  # raises where weights are shared or hidden
-    walk = Walk(model, graph=_operations(model))
     with eval_mode(model), torch.no_grad():
+        walk = Walk(model, graph=_operations(model))
         walk.run(example)
-    return walk.wiring()
+    wiring = walk.wiring()
+    if all((numbers == FIXED).all() for numbers in wiring.outputs.values()):
+        raise ValueError("model must have channels between its input and its output, got none")
+    return wiring
 
 
 def kept_channels(wiring: Wiring, masks: ChannelMasks) -> torch.Tensor:
@@ -101,6 +105,8 @@ def kept_channels(wiring: Wiring, masks: ChannelMasks) -> torch.Tensor:
     """
     layers = {f"{name}.weight": numbers for name, numbers in wiring.outputs.items()}
     kept = torch.ones(wiring.count, dtype=torch.bool)
+    if not isinstance(masks, Mapping):
+        raise TypeError(f"channel_masks must be a mapping of names, got {type(masks).__name__}")
     for name, mask in masks.items():
         _check_mask(name, mask, layers)
         kept[layers[name][~mask.cpu()]] = False
@@ -215,12 +221,14 @@ class Walk(fx.Interpreter):
         """Return what was found, with one number for all channels that were tied."""
         places = (self.inputs, self.outputs, self.norms)
         found = [{name: self.resolve(at) for name, at in place.items()} for place in places]
-        pads = []
+        pads = {}  # a module that is called twice comes once
         for node, place, *added in self.pads:
             stack = [path for path, _ in node.meta.get("nn_module_stack", {}).values()]
             owner, amounts = stack[-1] if stack else "", tuple(node.args[1])
-            pads.append(ChannelPad(owner, amounts, place, *map(self.resolve, added)))
-        return Wiring(len(self.parent), *found, pads)
+            before, after = map(self.resolve, added)
+            key = owner, amounts, *before.tolist(), *after.tolist()
+            pads[key] = ChannelPad(owner, amounts, place, before, after)
+        return Wiring(len(self.parent), *found, list(pads.values()))
 
     def resolve(self, numbers: Iterable[int]) -> torch.Tensor:
         return torch.tensor([self.root(number) for number in numbers], dtype=torch.int64)
