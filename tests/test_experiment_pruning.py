@@ -7,6 +7,7 @@ import torch
 
 from experiments import pruning
 from rac_helpers import models, prune, train
+from rac_helpers.data import synth_digits
 from rac_helpers.records import frame, load
 from rac_helpers.train.checkpoint import _read
 
@@ -22,8 +23,16 @@ def run(folder):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pruning")
-    run(folder)
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pruning.data, "synth_digits", few_digits)
+        pruning._dataset.cache_clear()
+        run(folder)
+        yield folder
+    pruning._dataset.cache_clear()
+
+
+def few_digits(num_train, **_):
+    return synth_digits(num_train, 100, 100)
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +66,9 @@ def test_every_method_is_recorded_before_and_after_fine_tuning(rows):
         ("channel-l1", "cut"): 3,
         ("channel-l1", "finetuned"): 3,
         ("small-dense", "dense"): 2,
+        ("dense-long", "finetuned"): 1,
+        ("magnitude-global-long", "finetuned"): 1,
+        ("channel-l1-long", "finetuned"): 1,
     }
     paper = rows[rows["num_magnitude_bins"] == 11]  # the article's example once more
     assert sorted(paper["stage"]) == ["cut", "dense", "finetuned", "finetuned"]
@@ -65,7 +77,7 @@ def test_every_method_is_recorded_before_and_after_fine_tuning(rows):
 def test_exactly_the_wanted_weights_are_zero_also_after_fine_tuning(rows):
     weights, params = total(rows)
     masked = rows[rows["sparsity"].notna()]
-    assert len(masked) == 26
+    assert len(masked) == 27
     first_layer = models.SmallCNN(width=16).state_dict()["block1.0.weight"].numel()
     for row in masked.itertuples():
         zeros = params - row.nonzeros
@@ -81,15 +93,25 @@ def test_exactly_the_wanted_weights_are_zero_also_after_fine_tuning(rows):
 
 def test_channels_are_taken_out(rows):
     [dense] = rows[rows["stage"].eq("dense") & rows["width"].isna()]["macs"].unique()
-    narrow = rows[rows["method"] == "channel-l1"]
+    narrow = rows[rows["macs_share"].notna()]
     for row in narrow.itertuples():
         assert 0.8 * row.macs_share < row.macs / dense <= row.macs_share
         assert row.params == row.nonzeros < total(rows)[1]
 
 
+def test_long_runs_have_three_times_the_epochs(rows, folder):
+    epochs = {}
+    for row in load(folder / "record.json")["rows"]:
+        if row["config"]["stage"] == "finetuned":
+            epochs.setdefault(row["config"]["method"], set()).add(len(row["history"]))
+    assert epochs["dense"] == epochs["channel-l1"] == {1}
+    assert epochs["dense-long"] == epochs["channel-l1-long"] == {3}
+    assert epochs["magnitude-global-long"] == {3}
+
+
 def test_all_runs_of_a_seed_cut_the_same_network(folder, rows):
     states = [_read(path)["settings"] for path in (folder / "work").glob("*.pt")]
-    assert len(states) == 2 + 2 + 2 + 5 + 3 + 1 + 1 + 1 + 1 + 1
+    assert len(states) == 2 + 2 + 2 + 5 + 3 + 1 + 1 + 1 + 1 + 1 + 3
     after = rows[rows["stage"].eq("cut") & rows["method"].eq("magnitude-global")]
     assert after[after["sparsity"] == 0.5]["num_magnitude_bins"].tolist() == [31, 11]
     trained = pruning.trained
@@ -129,6 +151,7 @@ def test_bfloat16_trains_with_the_weights_of_now(tmp_path):
 
 def test_configurations_differ():
     configs = [*pruning.base_configs(0), *pruning.cut_configs(0), *pruning.cut_configs(1)]
+    configs += pruning.long_configs(0)
     assert len({json.dumps(config, sort_keys=True) for config in configs}) == len(configs)
 
 
@@ -151,4 +174,15 @@ def test_wrong_options(arguments, message, capsys):
 def test_a_missing_folder_is_named(tmp_path):
     missing = tmp_path / "missing"
     with pytest.raises(SystemExit, match=r"error: root must be an existing folder, got .*missing"):
-        pruning.main(["--data", "folder", "--root", str(missing), "--work", str(tmp_path)])
+        pruning.main(
+            [
+                "--data",
+                "folder",
+                "--root",
+                str(missing),
+                "--work",
+                str(tmp_path),
+                "--record",
+                str(tmp_path / "record.json"),
+            ]
+        )
