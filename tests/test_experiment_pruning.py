@@ -99,14 +99,14 @@ def test_channels_are_taken_out(rows):
         assert row.params == row.nonzeros < total(rows)[1]
 
 
-def test_long_runs_have_three_times_the_epochs(rows, folder):
+def test_long_runs_have_twice_the_epochs(rows, folder):
     epochs = {}
     for row in load(folder / "record.json")["rows"]:
         if row["config"]["stage"] == "finetuned":
             epochs.setdefault(row["config"]["method"], set()).add(len(row["history"]))
     assert epochs["dense"] == epochs["channel-l1"] == {1}
-    assert epochs["dense-long"] == epochs["channel-l1-long"] == {3}
-    assert epochs["magnitude-global-long"] == {3}
+    assert epochs["dense-long"] == epochs["channel-l1-long"] == {2}
+    assert epochs["magnitude-global-long"] == {2}
 
 
 def test_all_runs_of_a_seed_cut_the_same_network(folder, rows):
