@@ -70,8 +70,10 @@ def torch_pruned(model: nn.Module, example: torch.Tensor, macs_share: float) -> 
     def is_small(percent: int) -> bool:
         return metrics.count_macs(pruned(percent), example) <= limit
 
-    percents = range(1, 100)
-    return pruned(percents[bisect.bisect_left(percents, True, key=is_small)])
+    percent = 1 + bisect.bisect_left(range(1, 100), True, key=is_small)
+    if percent == 100:
+        raise RuntimeError(f"Torch-Pruning did not reach a share of {macs_share}")
+    return pruned(percent)
 
 
 def measure(
