@@ -19,6 +19,24 @@ def read_only_folder() -> Callable[[], contextlib.AbstractContextManager[Path]]:
     return _read_only_folder
 
 
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Put the number of PyTorch's threads back afterwards."""
+    import torch  # here: the browser suite does without
+
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def one_thread(threads: None) -> None:
+    """Compute with one thread, so that sums come out the same in another process."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @contextlib.contextmanager
 def _read_only_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:

@@ -31,13 +31,6 @@ def networks():
     return pruning_latency.networks(small_resnet)
 
 
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 def test_the_networks_are_what_they_are_called(networks):
     assert list(networks) == KEYS
     macs = {key: metrics.count_macs(network, IMAGE) for key, network in networks.items()}

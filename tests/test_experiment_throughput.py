@@ -27,13 +27,6 @@ def contender(name: str = "rac-batch", **changes) -> Contender:
     return Contender(**(given | {"batch_size": 1, "threads": 1} | changes))
 
 
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 def test_quick_run_records_every_part(tmp_path):
     out = tmp_path / "throughput.json"
     command = [sys.executable, "-W", "error", "-m", "experiments.throughput"]

@@ -104,13 +104,8 @@ def assert_same_weights(one: nn.Module, other: nn.Module) -> None:
         assert torch.equal(value, theirs[name]), name
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The killed child and this process must add up numbers in the same order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+# The killed child and this process must add up numbers in the same order.
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # --- what training does ---------------------------------------------------------------------
