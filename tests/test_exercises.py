@@ -7,6 +7,7 @@ import statistics
 import numpy as np
 import pytest
 import torch
+from test_exercises_quantization import RIGHT as QUANTIZATION
 
 from rac_helpers import corrupt, exercises
 from rac_helpers.augment import OPS, apply_ops, draw_ops
@@ -739,4 +740,4 @@ def test_open_exercise_stays_open(name):
 
 def test_every_check_is_covered_here():
     checks = {name.removeprefix("check_") for name in exercises.__all__ if "check_" in name}
-    assert checks == set(CASES)
+    assert checks == set(CASES) | set(QUANTIZATION)

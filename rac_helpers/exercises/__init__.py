@@ -23,6 +23,9 @@ from rac_helpers.exercises.pruning import (
     check_remaining,
     check_threshold_mask,
 )
+from rac_helpers.exercises.quantization import check_affine_params, check_quantize
+from rac_helpers.exercises.quantized_layers import check_layer_bytes, check_quantize_channels
+from rac_helpers.exercises.quantized_values import check_dequantize, check_fake_quantize
 from rac_helpers.exercises.randaugment import (
     check_augment_batch,
     check_draw_names,
@@ -34,6 +37,7 @@ from rac_helpers.exercises.randaugment import (
 __all__ = [
     "CORRECT",
     "Hint",
+    "check_affine_params",
     "check_after_step",
     "check_augment_batch",
     "check_choose_setting",
@@ -41,10 +45,15 @@ __all__ = [
     "check_conv_macs",
     "check_corrupted_accuracy",
     "check_cubic",
+    "check_dequantize",
     "check_difference_error",
     "check_draw_names",
     "check_enhance_factor",
+    "check_fake_quantize",
     "check_flip_batch",
+    "check_layer_bytes",
+    "check_quantize",
+    "check_quantize_channels",
     "check_remaining",
     "check_repeat_probability",
     "check_standard_error",
