@@ -4,7 +4,7 @@
 #   CPU=1               PyTorch's CPU wheels: a smaller download on Linux, no GPU
 
 .DEFAULT_GOAL := help
-.PHONY: help book test style lab serve notebooks bench bench-here clean
+.PHONY: help book test style lab serve notebooks bench bench-here runtimes runtimes-here clean
 
 VENV := .venv
 ifeq ($(OS),Windows_NT)
@@ -67,6 +67,18 @@ bench-here: $(VENV)/peers
 
 $(VENV)/peers: $(INSTALLED) requirements-bench.txt
 	$(PY) -m pip install -r requirements-bench.txt -c requirements.txt
+	@echo done > $@
+
+# So do the other runtimes.
+runtimes: ## one network in many runtimes, floats and int8, milliseconds (OUT=record.json)
+	@$(MAKE) --no-print-directory VENV=.venv-runtimes runtimes-here
+
+runtimes-here: OUT = _build/quantization_latency.json
+runtimes-here: $(VENV)/runtimes
+	$(PY) -m experiments.quantization_latency --out "$(OUT)" $(OPTIONS)
+
+$(VENV)/runtimes: $(INSTALLED) requirements-runtimes.txt
+	$(PY) -m pip install -r requirements-runtimes.txt -c requirements.txt
 	@echo done > $@
 
 clean: ## remove all that was built; the environments stay

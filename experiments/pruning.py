@@ -23,25 +23,17 @@ where it stopped: finished runs are in a journal, epochs in checkpoints (``--wor
 
 from __future__ import annotations
 
-import argparse
-import copy
 import functools
-import hashlib
-import json
-import multiprocessing
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
 
-from experiments.randaugment import limit_train
-from rac_helpers import augment, data, metrics, models, prune, train
-from rac_helpers.records import Record
+from experiments import common
+from experiments.common import Settings
+from rac_helpers import augment, data, metrics, prune
 from rac_helpers.rng import derive_seed, make_generator
-from rac_helpers.sweep import add_arguments, open_executor, sweep
+from rac_helpers.sweep import open_executor, sweep
 
 NUM_OPS, MAGNITUDE = 2, 10
 BINS = (31, 11)  # of torchvision's scale and of the paper's
@@ -54,41 +46,6 @@ NARROW = (11, 8)  # widths in place of 16: about 1/2 and 1/4 of the MACs
 LONG = "-long"  # three methods once more, with twice the fine-tuning, at a higher rate
 LONG_TIMES, LONG_LR = 2, 0.05
 ENCODERS = (prune.encode_dense, prune.encode_bitmap, prune.encode_csr, prune.encode_gaps)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is trained on what, and for how long."""
-
-    data: str
-    root: str | None
-    model: str
-    width: int
-    num_train: int
-    epochs: int
-    tune_epochs: int
-    batch_size: int
-    lr: float
-    tune_lr: float
-    work: str
-    compile: bool = False
-    bf16: bool = False
-
-    def describe(self) -> str:
-        """Say what was trained on what, for the record."""
-        return (
-            f"{self.dataset.name}: {self.num_train:,} training images, "
-            f"{len(self.dataset.validation.labels):,} for validation, "
-            f"{len(self.dataset.test.labels):,} for the test; {self.model}, {self.epochs} epochs "
-            f"from lr {self.lr}, then {self.tune_epochs} epochs of fine-tuning from lr "
-            f"{self.tune_lr} (cosine), batch {self.batch_size}, momentum 0.9, weight decay 5e-4"
-            + (", trained with bfloat16 autocast (weights and tests: float32)" if self.bf16 else "")
-        )
-
-    @property
-    def dataset(self) -> data.Dataset:
-        """The images; read or drawn once in each process."""
-        return _dataset(self.data, self.root, self.num_train)
 
 
 PRESETS = {
@@ -158,7 +115,7 @@ def run(config: dict, *, settings: Settings) -> list[dict]:
     if method == "dense":
         return list(_dense(config, settings))
     if method == "small-dense":
-        model = _build(settings, config)
+        model = settings.build(seed=config["seed"], width=config["width"])
         epochs = settings.epochs + settings.tune_epochs
         history = _fit(model, config, settings, stage="dense", epochs=epochs, lr=settings.lr)
         return [_stage("dense", model, settings, history)]
@@ -241,7 +198,7 @@ def narrowed(model: nn.Module, example: torch.Tensor, macs_share: float) -> nn.M
 def trained(config: dict, settings: Settings) -> tuple[nn.Module, list[dict]]:
     """Return the dense network of a seed; epochs that its checkpoint holds are not run again."""
     base = {key: config[key] for key in ("num_magnitude_bins", "seed")} | {"method": "dense"}
-    model = _build(settings, base)
+    model = settings.build(seed=config["seed"])
     history = _fit(model, base, settings, stage="dense", epochs=settings.epochs, lr=settings.lr)
     return model, history
 
@@ -259,46 +216,10 @@ def _tune(model: nn.Module, config: dict, settings: Settings, after_step=None) -
     )
 
 
-def _fit(model, config, settings, *, stage, epochs, lr, after_step=None) -> list[dict]:
-    """Train ``model``, by way of a copy: compiled code can neither be cut nor be measured."""
-    running = copy.deepcopy(model).to(memory_format=torch.channels_last)
-    if settings.compile:
-        running.compile(dynamic=False)
-    # without a cache: it would hold the weights of the first step until the context ends
-    with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16, cache_enabled=False):
-        history = train.fit(
-            running,
-            settings.dataset.train,
-            settings.dataset.validation,
-            epochs=epochs,
-            batch_size=settings.batch_size,
-            lr=lr,
-            transform=augment.BatchRandAugment(
-                NUM_OPS, MAGNITUDE, num_magnitude_bins=config["num_magnitude_bins"]
-            ),
-            after_step=after_step,
-            checkpoint=_checkpoint(config, settings, stage),
-            seed=derive_seed(stage, config["seed"]),
-            progress=None if multiprocessing.parent_process() is None else False,
-        )
-    model.load_state_dict(running.state_dict())
-    model.eval()
-    return history
-
-
-def _build(settings: Settings, config: dict) -> nn.Module:
-    build = models.ARCHITECTURES[settings.model]
-    width = config.get("width", settings.width)
-    return build(len(settings.dataset.classes), width, seed=config["seed"])
-
-
-def _checkpoint(config: dict, settings: Settings, stage: str) -> Path:
-    same = [settings.data, settings.model, settings.width, settings.num_train, settings.batch_size]
-    same += [settings.epochs, settings.lr, settings.bf16]
-    if stage == "finetuned":
-        same += [settings.tune_epochs, settings.tune_lr]
-    text = json.dumps([config, stage, same], sort_keys=True)
-    return Path(settings.work, f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.pt")
+def _fit(model: nn.Module, config: dict, settings: Settings, **how) -> list[dict]:
+    bins = config["num_magnitude_bins"]
+    transform = augment.BatchRandAugment(NUM_OPS, MAGNITUDE, num_magnitude_bins=bins)
+    return common.fit(model, config, settings, transform=transform, **how)
 
 
 def _batches(split: data.Split, size: int = 500, number: int = 4) -> list:
@@ -309,103 +230,31 @@ def _batches(split: data.Split, size: int = 500, number: int = 4) -> list:
 
 def _stage(stage: str, model: nn.Module, settings: Settings, history: list | None = None) -> dict:
     """Measure a network: what it is worth and what it costs."""
-    dataset = settings.dataset
     encoded = [metrics.size_bytes(prune.pack(model, encode)) for encode in ENCODERS]
     numbers = {
-        "test_accuracy": metrics.accuracy(model, dataset.test),
-        "val_accuracy": metrics.accuracy(model, dataset.validation),
+        **common.scores(model, settings),
         "params": metrics.count_params(model),
         "nonzeros": metrics.count_nonzeros(model),
-        "macs": metrics.count_macs(model, dataset.test.images[:1]),
+        "macs": metrics.count_macs(model, settings.dataset.test.images[:1]),
         "size_bytes": metrics.size_bytes(model),
         "size_bytes_sparse": min(encoded),
     }
-    # how long an epoch took says little: several runs share the machine
-    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in history or []]
+    rows = common.without_seconds(history or [])
     return {"stage": stage, "metrics": numbers, "history": rows}
-
-
-@functools.lru_cache(maxsize=1)
-def _dataset(name: str, root: str | None, num_train: int) -> data.Dataset:
-    if name == "synth_digits":
-        return data.synth_digits(num_train, num_validation=500)
-    return limit_train(data.folder(root, seed=0), num_train, root)
 
 
 # -- the record -----------------------------------------------------------------------------------
 
 
-def write_rows(record: Record, config: dict, stages: list[dict]) -> None:
-    """Write one row for each stage of a run."""
-    config = dict(config)
-    seed = config.pop("seed")
-    for stage in stages:
-        where = config | {"stage": stage["stage"]}
-        if not record.has(where, seed):
-            history = {"history": stage["history"]} if stage["history"] else {}
-            record.append(config=where, seed=seed, metrics=stage["metrics"], **history)
-
-
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", choices=sorted(PRESETS), required=True)
-    parser.add_argument("--root", help="the folder of images, one folder a class")
-    parser.add_argument("--record", type=Path, help="the JSON file to write")
-    parser.add_argument("--work", type=Path, default=Path("_build/pruning"))
-    parser.add_argument("--seeds", type=int, default=3, help="how many seeds (default: 3)")
-    parser.add_argument("--num-train", type=int, help="how many training images")
-    parser.add_argument("--epochs", type=int, help="of the dense network")
-    parser.add_argument("--tune-epochs", type=int, help="of fine-tuning")
-    parser.add_argument(
-        "--compile", action="store_true", help="torch.compile: faster, needs a C++ compiler"
-    )
-    parser.add_argument(
-        "--bf16", action="store_true", help="bfloat16 autocast: faster on processors that know it"
-    )
-    add_arguments(parser)
-    options = parser.parse_args(arguments)
-    if (options.root is None) == (options.data == "folder"):
-        parser.error("--root is needed with --data folder, and only there")
-    for name in ("seeds", "num_train", "epochs", "tune_epochs"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            parser.error(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-    if options.record is None:
-        name = "pruning" if options.data == "folder" else "pruning_synth_digits"
-        options.record = Path("book/results", f"{name}.json")
-    return options
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line, run what is missing, write the record."""
-    options = parse(arguments)
-    given = {key: getattr(options, key) for key in ("num_train", "epochs", "tune_epochs")}
-    preset = PRESETS[options.data] | {k: v for k, v in given.items() if v is not None}
-    settings = Settings(
-        options.data,
-        options.root,
-        work=str(options.work),
-        compile=options.compile,
-        bf16=options.bf16,
-        **preset,
-    )
-    try:
-        description = settings.describe()
-        options.work.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    record = Record.open(
-        options.record,
-        name="pruning",
-        command=" ".join(["python -m experiments.pruning", *(arguments or sys.argv[1:])]),
-        data=description,
-    )
+    name = "pruning"
+    options = common.parse(arguments, name=name, presets=PRESETS, description=__doc__)
+    settings = common.settings_of(options, PRESETS)
+    record = common.open_record(options, settings, name=name, arguments=arguments)
     journal = options.work / f"{options.record.stem}.jsonl"
     one = functools.partial(run, settings=settings)
-    desc = f"pruning, {description}"
+    desc = f"{name}, {settings.describe()}"
     with open_executor(options) as executor:
         seeds = range(options.seeds)
         parts = [part(seed) for seed in seeds for part in (base_configs, cut_configs)]
@@ -413,7 +262,8 @@ def main(arguments: list[str] | None = None) -> None:
         for configs in parts:  # one after the other: cutting needs the trained networks
             finished = sweep(one, configs, journal=journal, executor=executor, desc=desc)
             for config, stages in finished:
-                write_rows(record, config, stages)
+                rows = [stage | {"config": {"stage": stage["stage"]}} for stage in stages]
+                common.write_rows(record, config, rows)
 
 
 if __name__ == "__main__":

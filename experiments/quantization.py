@@ -31,7 +31,7 @@ from torch import nn
 
 from experiments import common
 from experiments.common import Settings
-from rac_helpers import augment, metrics, quantize
+from rac_helpers import augment, data, metrics, quantize
 from rac_helpers.rng import derive_seed, make_generator
 from rac_helpers.sweep import open_executor, sweep
 
@@ -39,11 +39,13 @@ NUM_OPS, MAGNITUDE = 2, 10
 BITS = (2, 3, 4, 5, 6, 8)
 ACTIVATION_BITS = (2, 3, 4, 6, 8)
 FLOAT = 32  # bits of what is not rounded
-QAT_BITS = ((4, 4), (8, 8), (2, 2), (1, 8), (3, 3), (2, 8))  # of weights, of activations
-OBSERVED_BITS = ((4, 4), (2, 2))
-CALIBRATION_BITS = (8, 6, 4)
+QAT_BITS = ((4, 4), (8, 8), (2, 2), (1, 8))  # of weights, of activations
+OBSERVED_BITS = ((4, 4),)
+CALIBRATION_BITS = (6, 4)
+DYNAMIC_BITS = (8, 6, 4)
 GROUP_SIZE = 16
 NUM_CALIBRATION = 500
+NUM_VALIDATION = 1000  # enough for the loss of one layer rounded, and 132 such losses
 EDGE_BITS = 8  # of the first and the last layer
 
 PRESETS = {
@@ -168,7 +170,7 @@ def ptq(model: nn.Module, settings: Settings, *, choose, method: str, **_) -> It
         for bits_activation in (*ACTIVATION_BITS, FLOAT):
             if bits_weight == bits_activation == FLOAT:
                 continue
-            if method == "ptq-max" and bits_activation not in (8, FLOAT):
+            if method == "ptq-max" and bits_activation != FLOAT:
                 continue
             rounded = _rounded(model, weights, inputs.get(bits_activation, {}))
             yield _row(_bits(method, bits_weight, bits_activation), rounded, settings)
@@ -238,7 +240,7 @@ def calibration(model: nn.Module, settings: Settings, **_) -> Iterator[dict]:
 
 def dynamic(model: nn.Module, settings: Settings, **_) -> Iterator[dict]:
     """The range of the activations from each picture anew."""
-    for bits in CALIBRATION_BITS:
+    for bits in DYNAMIC_BITS:
         inputs = {name: quantize.DynamicQuantizer(b) for name, b in layer_bits(model, bits).items()}
         rounded = _rounded(model, quantize.weight_params(model, 8), inputs)
         yield _row(_bits("dynamic", 8, bits), rounded, settings)
@@ -246,7 +248,9 @@ def dynamic(model: nn.Module, settings: Settings, **_) -> Iterator[dict]:
 
 def mixed(model: nn.Module, settings: Settings, **_) -> Iterator[dict]:
     """Bits of each layer under the bytes that 3, 4 and 5 bits for all would take."""
-    validation = settings.dataset.validation
+    images, labels = settings.dataset.validation
+    some = torch.randperm(len(labels), generator=make_generator(0))[:NUM_VALIDATION]
+    validation = data.Split(images[some], labels[some])
     losses = quantize.bit_losses(model, validation, bits=BITS, choose=quantize.least_error)
     for bits in (3, 4, 5):
         budget = quantize.weight_bytes(model, layer_bits(model, bits))

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from experiments import pruning
+from experiments import common, pruning
 from rac_helpers import models, prune, train
 from rac_helpers.data import synth_digits
 from rac_helpers.records import frame, load
@@ -25,10 +25,10 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pruning")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pruning.data, "synth_digits", few_digits)
-        pruning._dataset.cache_clear()
+        common.load_dataset.cache_clear()
         run(folder)
         yield folder
-    pruning._dataset.cache_clear()
+    common.load_dataset.cache_clear()
 
 
 def few_digits(num_train, **_):
@@ -115,9 +115,13 @@ def test_all_runs_of_a_seed_cut_the_same_network(folder, rows):
     after = rows[rows["stage"].eq("cut") & rows["method"].eq("magnitude-global")]
     assert after[after["sparsity"] == 0.5]["num_magnitude_bins"].tolist() == [31, 11]
     trained = pruning.trained
-    options = pruning.parse([*TINY, "--work", str(folder / "work")])
-    preset = pruning.PRESETS["synth_digits"] | {"num_train": 60, "epochs": 1, "tune_epochs": 1}
-    settings = pruning.Settings("synth_digits", None, work=str(options.work), **preset)
+    options = common.parse(
+        [*TINY, "--work", str(folder / "work")],
+        name="pruning",
+        presets=pruning.PRESETS,
+        description="",
+    )
+    settings = common.settings_of(options, pruning.PRESETS)
     config = {"method": "magnitude-global", "sparsity": 0.5, "num_magnitude_bins": 31, "seed": 0}
     first, _ = trained(config, settings)
     second, _ = trained(config | {"sparsity": 0.9}, settings)
@@ -140,7 +144,7 @@ def test_bfloat16_trains_with_the_weights_of_now(tmp_path):
     preset = pruning.PRESETS["synth_digits"] | {"num_train": 400, "epochs": 4}
     losses = {}
     for bf16 in (False, True):
-        settings = pruning.Settings("synth_digits", None, work=str(tmp_path), bf16=bf16, **preset)
+        settings = common.Settings("synth_digits", None, work=str(tmp_path), bf16=bf16, **preset)
         model, history = pruning.trained({"num_magnitude_bins": 31, "seed": 0}, settings)
         losses[bf16] = [row["train_loss"] for row in history]
         in_float32 = train.evaluate(model, settings.dataset.validation)["loss"]

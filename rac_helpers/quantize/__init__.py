@@ -5,7 +5,8 @@ Open a module for what you want to know; in this order they build on each other.
 From numbers to codes:
 
 - ``ranges``, ``params``, ``codes``: scale and zero point; to codes and back;
-- ``codebook``, ``few_bits``: codes without a grid (k-means), binary and ternary weights;
+- ``codebook``, ``few_bits``: codes without a grid (k-means; ``slices``: the best cut), binary and
+  ternary weights;
 - ``observers``: from where to where the codes reach.
 
 A network that computes with rounded numbers, and one that is trained so:
@@ -24,7 +25,7 @@ Integers that compute:
 
 - ``integer``, ``integer_layers``, ``integer_network``: with nothing but integers, spelled out
   (``rescale``: from one scale to another);
-- ``onnx_runtime``, ``pt2e``: with a fast runtime.
+- ``onnx_runtime``, ``pt2e``: with a fast runtime; ``compare``: do two networks agree?
 """
 
 from rac_helpers.quantize.bits import pack_bits, unpack_bits
@@ -37,6 +38,7 @@ from rac_helpers.quantize.calibration import (
 )
 from rac_helpers.quantize.codebook import Codebook, kmeans_codebook
 from rac_helpers.quantize.codes import dequantize, fake_quantize, quantize, quantize_stochastic
+from rac_helpers.quantize.compare import agreement
 from rac_helpers.quantize.decoding import StoredConv2d, StoredLinear
 from rac_helpers.quantize.fake import (
     DynamicQuantizer,
@@ -56,6 +58,9 @@ from rac_helpers.quantize.huffman import (
     entropy_bits,
     huffman_lengths,
 )
+from rac_helpers.quantize.integer import IntegerAdd, IntegerMean, IntegerTable
+from rac_helpers.quantize.integer_layers import IntegerConv2d, IntegerLinear
+from rac_helpers.quantize.integer_network import integer_network
 from rac_helpers.quantize.layers import (
     QuantConv2d,
     QuantLinear,
@@ -71,12 +76,21 @@ from rac_helpers.quantize.observers import (
     MovingAverage,
     Percentile,
 )
+from rac_helpers.quantize.onnx_runtime import OnnxModel, export_onnx, quantize_onnx
 from rac_helpers.quantize.packed import AffineWeight, CodebookWeight, PackedWeight, SignWeight
 from rac_helpers.quantize.params import (
     QParams,
     affine_params,
     fixed_point_params,
     symmetric_params,
+)
+from rac_helpers.quantize.pt2e import (
+    load_program,
+    pt2e_compile,
+    pt2e_convert,
+    pt2e_prepare_qat,
+    pt2e_quantize,
+    save_program,
 )
 from rac_helpers.quantize.qat import QuantAware, fold_quantized, params_of, remove_quantizers
 from rac_helpers.quantize.ranges import code_range, split_groups, value_range
@@ -90,11 +104,17 @@ __all__ = [
     "DynamicQuantizer",
     "Entropy",
     "FakeQuantizer",
+    "IntegerAdd",
+    "IntegerConv2d",
+    "IntegerLinear",
+    "IntegerMean",
+    "IntegerTable",
     "LearnedQuantizer",
     "MeanSquaredError",
     "MinMax",
     "MovingAverage",
     "ObservedQuantizer",
+    "OnnxModel",
     "PackedWeight",
     "Percentile",
     "QParams",
@@ -105,6 +125,7 @@ __all__ = [
     "StoredConv2d",
     "StoredLinear",
     "affine_params",
+    "agreement",
     "binary_weights",
     "bit_losses",
     "bytes_by_kind",
@@ -114,6 +135,7 @@ __all__ = [
     "dequantize",
     "encode_huffman",
     "entropy_bits",
+    "export_onnx",
     "fake_quantize",
     "fake_quantize_ste",
     "fixed_point_params",
@@ -122,21 +144,29 @@ __all__ = [
     "huffman_lengths",
     "input_params",
     "insert_quantizers",
+    "integer_network",
     "keep_scales_positive_",
     "kmeans_codebook",
     "largest_weight",
     "least_error",
     "load",
+    "load_program",
     "observe_inputs",
     "pack_bits",
     "params_of",
+    "pt2e_compile",
+    "pt2e_convert",
+    "pt2e_prepare_qat",
+    "pt2e_quantize",
     "quantizable",
     "quantize",
+    "quantize_onnx",
     "quantize_stochastic",
     "remove_quantizers",
     "round_ste",
     "rounded_weight",
     "save",
+    "save_program",
     "split_groups",
     "store",
     "stored_layers",

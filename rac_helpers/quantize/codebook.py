@@ -7,12 +7,18 @@ nothing can be computed with it before it is looked up.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from rac_helpers._check import check_generator, check_int
 from rac_helpers.quantize.ranges import check_values
+from rac_helpers.quantize.slices import best_slices
+
+_NUM_GROUPS = 4096
+_NUM_SEEDS = 4096  # k-means++ draws from so many weights, evenly spread in rank: it is slow
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +65,8 @@ def kmeans_codebook(
 
     Lloyd's algorithm: each weight goes to the nearest value, each value to the mean of its
     weights, until nothing changes. The weights are sorted once, so that a cluster is a slice. It
-    finds a local optimum; of several starts (evenly spaced in value, as in the paper, evenly
-    spaced in rank, and k-means++) the best one counts.
+    finds a local optimum; of several starts (evenly spaced in value, as in the paper, in rank, up
+    to 8 bits the best cut of 4,096 groups of weights, and k-means++) the best one counts.
 
     Parameters
     ----------
@@ -105,8 +111,12 @@ def kmeans_codebook(
     points = weights.detach().cpu().flatten().double().sort().values
     k = min(2**bits, int((points.diff() > 0).sum()) + 1)
     sums = torch.cat([points.new_zeros(1), points.cumsum(0)])
-    starts = [torch.linspace(points[0], points[-1], k, dtype=points.dtype), _by_rank(points, k)]
-    starts += [_plus_plus(points, k, generator) for _ in range(restarts)]
+    starts = [torch.linspace(points[0], points[-1], k, dtype=points.dtype)]
+    starts += [_by_rank(points, k)]
+    if k <= _NUM_GROUPS // 16:  # up to 8 bits: time and memory grow with k
+        starts.append(_by_groups(points, k))
+    some = _by_rank(points, min(len(points), max(_NUM_SEEDS, k)))
+    starts += [_plus_plus(some, k, generator) for _ in range(restarts)]
     found = [_lloyd(points, sums, start, iterations) for start in starts]
     values = min(found, key=lambda values: _inertia(points, values)).float()
     indices = torch.bucketize(weights.detach().cpu().float(), _borders(values))
@@ -145,13 +155,32 @@ def _by_rank(points: torch.Tensor, k: int) -> torch.Tensor:
     return points[ranks.long()]
 
 
+def _by_groups(points: torch.Tensor, k: int) -> torch.Tensor:
+    """The means of the best cut; of few points itself, of many after they are put in groups."""
+    flat = points.numpy()
+    begins = np.arange(len(flat))
+    if len(flat) > _NUM_GROUPS:  # half by rank, half by value: tails are wide
+        number = _NUM_GROUPS // 2
+        roots = np.cbrt(flat - np.median(flat))
+        widths = np.searchsorted(roots, np.linspace(roots[0], roots[-1], number))
+        begins = np.unique([*np.linspace(0, len(flat), number, endpoint=False, dtype=int), *widths])
+    counts = np.diff(begins, append=len(flat)).astype(float)
+    means = np.add.reduceat(flat, begins) / counts
+    slices = best_slices(means, counts, k)
+    totals = np.add.reduceat(means * counts, slices) / np.add.reduceat(counts, slices)
+    return torch.from_numpy(totals)
+
+
 def _plus_plus(points: torch.Tensor, k: int, generator: torch.Generator) -> torch.Tensor:
     """Draw values one by one, a point the more likely the farther it is from those drawn."""
     first = torch.randint(len(points), (1,), generator=generator)
     values, distance = [points[first]], (points - points[first]).square()
+    tries = 2 + int(math.log(k))  # of several draws the one that helps most, as scikit-learn does
     for _ in range(k - 1):
-        draw = torch.rand(1, generator=generator).double() * distance.sum()
-        place = torch.searchsorted(distance.cumsum(0), draw).clamp(max=len(points) - 1)
-        values.append(points[place])
-        distance = torch.minimum(distance, (points - points[place]).square())
+        draws = torch.rand(tries, generator=generator).double() * distance.sum()
+        places = torch.searchsorted(distance.cumsum(0), draws).clamp(max=len(points) - 1)
+        left = torch.minimum(distance, (points - points[places, None]).square())  # (tries, n)
+        best = left.sum(dim=1).argmin()
+        values.append(points[places[best], None])
+        distance = left[best]
     return torch.cat(values).sort().values

@@ -112,7 +112,9 @@ def quantize_stochastic(
     check_generator(generator)
     scale, zero_point = _fitting(check_values("values", values), params)
     draws = torch.rand(values.shape, generator=generator).to(values.device)
-    codes = (values.detach().float() * (1 / scale) + draws).floor() + zero_point
+    steps = values.detach().float() * (1 / scale)
+    down = steps.floor()  # not floor(steps + draws): that sum is rounded, also up to the next code
+    codes = down + (draws >= 1 - (steps - down)) + zero_point
     return codes.clamp(params.qmin, params.qmax).to(code_dtype(params))
 
 

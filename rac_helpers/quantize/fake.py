@@ -170,8 +170,10 @@ class LearnedQuantizer(FakeQuantizer):
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Take floats of any shape that goes with the axis; return as many."""
-        factor = 1 / math.sqrt(max(1, values.numel() // self.scale.numel()) * self.qmax)
-        scale = (self.scale - self.scale * factor).detach() + self.scale * factor
+        count = max(1, values.numel() // self.scale.numel())
+        factor = 1 / math.sqrt(count * max(1, self.qmax))  # 1 bit: the codes are -1 and 0
+        pulled = self.scale * factor
+        scale = self.scale.detach() + (pulled - pulled.detach())  # exactly the scale
         return self._rounded(values, scale, self.zero_point)
 
 

@@ -116,7 +116,7 @@ class BinaryQuantizer(nn.Module):
         values = weights.detach().float()
         factors = values.abs().flatten(1).mean(dim=1).reshape(-1, *[1] * (values.ndim - 1))
         rounded = torch.where(values >= 0, factors, -factors)
-        return weights + (rounded - weights).detach()
+        return rounded + (weights - weights.detach())  # exactly what is rounded
 
 
 def _check_matrix(weights: torch.Tensor) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import nn
 
+from rac_helpers.quantize.codes import fake_quantize
 from rac_helpers.quantize.fake import FakeQuantizer
 from rac_helpers.quantize.params import QParams
 
@@ -133,8 +134,10 @@ def insert_quantizers(
         layer.__class__ = _QUANTIZING[kind]  # the parameters stay where they are
         layer.weight_quantizer = _quantizer(weights.get(name), make_quantizer)
         layer.input_quantizer = _quantizer(inputs.get(name), make_quantizer)
+        if isinstance(weights.get(name), QParams):
+            fake_quantize(layer.weight, weights[name])  # raises if the parameters do not fit
         with torch.no_grad():
-            rounded_weight(layer)  # raises if the parameters do not fit
+            rounded_weight(layer)  # as does a module that rounds
     return changed
 
 

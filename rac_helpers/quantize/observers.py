@@ -49,7 +49,7 @@ class MinMax:
         TypeError, ValueError
             If there are none, or some that are not finite, or if there is no such axis.
         """
-        low, high = value_range(values.detach(), axis=self.axis)
+        low, high = (bound.detach() for bound in value_range(values, axis=self.axis))
         self._seen = (low, high) if self._seen is None else self._join(self._seen, (low, high))
 
     def range(self) -> Range:
@@ -183,7 +183,7 @@ class MeanSquaredError(_Sampling):
     def params(self, bits: int = 8, *, signed: bool = True) -> QParams:
         """Return scale and zero point for codes of ``bits`` bits."""
         (low, high), values = self.range(), self.values
-        best, least = None, torch.inf
+        best, least = affine_params(low, high, bits, signed=signed), torch.inf  # squares overflow
         for number in range(_NUM_SHARES, 0, -1):
             share = number / _NUM_SHARES
             params = affine_params(low * share, high * share, bits, signed=signed)
