@@ -30,6 +30,7 @@ Integers that compute:
 
 from rac_helpers.quantize.bits import pack_bits, unpack_bits
 from rac_helpers.quantize.calibration import (
+    Observer,
     input_params,
     largest_weight,
     least_error,
@@ -85,6 +86,7 @@ from rac_helpers.quantize.params import (
     symmetric_params,
 )
 from rac_helpers.quantize.pt2e import (
+    CompiledModel,
     load_program,
     pt2e_compile,
     pt2e_convert,
@@ -101,6 +103,7 @@ __all__ = [
     "BinaryQuantizer",
     "Codebook",
     "CodebookWeight",
+    "CompiledModel",
     "DynamicQuantizer",
     "Entropy",
     "FakeQuantizer",
@@ -114,6 +117,7 @@ __all__ = [
     "MinMax",
     "MovingAverage",
     "ObservedQuantizer",
+    "Observer",
     "OnnxModel",
     "PackedWeight",
     "Percentile",
