@@ -63,6 +63,30 @@ class Settings:
         return build(len(self.dataset.classes), width or self.width, seed=seed)
 
 
+PRESETS = {
+    "synth_digits": {
+        "model": "small_cnn",
+        "width": 16,
+        "num_train": 2000,
+        "epochs": 16,
+        "tune_epochs": 4,
+        "batch_size": 50,
+        "lr": 0.1,
+        "tune_lr": 0.02,
+    },
+    "folder": {
+        "model": "resnet20",
+        "width": 16,
+        "num_train": 15_000,
+        "epochs": 12,
+        "tune_epochs": 3,
+        "batch_size": 128,
+        "lr": 0.1,
+        "tune_lr": 0.02,
+    },
+}
+
+
 def fit(
     model: nn.Module,
     config: dict,

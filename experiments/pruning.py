@@ -48,28 +48,7 @@ LONG_TIMES, LONG_LR = 2, 0.05
 ENCODERS = (prune.encode_dense, prune.encode_bitmap, prune.encode_csr, prune.encode_gaps)
 
 
-PRESETS = {
-    "synth_digits": {
-        "model": "small_cnn",
-        "width": 16,
-        "num_train": 2000,
-        "epochs": 16,
-        "tune_epochs": 4,
-        "batch_size": 50,
-        "lr": 0.1,
-        "tune_lr": 0.02,
-    },
-    "folder": {
-        "model": "resnet20",
-        "width": 16,
-        "num_train": 15_000,
-        "epochs": 12,
-        "tune_epochs": 3,
-        "batch_size": 128,
-        "lr": 0.1,
-        "tune_lr": 0.02,
-    },
-}
+PRESETS = common.PRESETS
 
 
 # -- what to run ----------------------------------------------------------------------------------

@@ -94,18 +94,25 @@ def measure(
     return times
 
 
+def timings(own: np.ndarray, base: np.ndarray) -> dict[str, float]:
+    """Return median and spread of the turns' milliseconds, and of the speed-ups over ``base``."""
+    speedups = base / own  # within each round
+    quartiles = np.quantile(own, [0.25, 0.5, 0.75]).tolist()
+    return {
+        "latency_ms": quartiles[1],
+        "latency_iqr_ms": quartiles[2] - quartiles[0],
+        "speedup": float(np.median(speedups)),
+        "speedup_q25": float(np.quantile(speedups, 0.25)),
+        "speedup_q75": float(np.quantile(speedups, 0.75)),
+    }
+
+
 def append_rows(record: Record, times: dict, modules: dict, where: dict) -> None:
     """Write one row for each network."""
     example = torch.zeros(1, 3, IMAGE_PX, IMAGE_PX)
     for key, own in times.items():
-        speedups = times["dense", 1.0] / own  # within each round
-        quartiles = np.quantile(own, [0.25, 0.5, 0.75]).tolist()
         numbers = {
-            "latency_ms": quartiles[1],
-            "latency_iqr_ms": quartiles[2] - quartiles[0],
-            "speedup": float(np.median(speedups)),
-            "speedup_q25": float(np.quantile(speedups, 0.25)),
-            "speedup_q75": float(np.quantile(speedups, 0.75)),
+            **timings(own, times["dense", 1.0]),
             "params": metrics.count_params(modules[key]),
             "macs": metrics.count_macs(modules[key], example),
         }

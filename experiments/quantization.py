@@ -48,28 +48,8 @@ NUM_CALIBRATION = 500
 NUM_VALIDATION = 1000  # enough for the loss of one layer rounded, and 132 such losses
 EDGE_BITS = 8  # of the first and the last layer
 
-PRESETS = {
-    "synth_digits": {
-        "model": "small_cnn",
-        "width": 16,
-        "num_train": 2000,
-        "epochs": 16,
-        "tune_epochs": 4,
-        "batch_size": 50,
-        "lr": 0.1,
-        "tune_lr": 0.02,
-    },
-    "folder": {
-        "model": "resnet20",
-        "width": 16,
-        "num_train": 25_000,
-        "epochs": 20,
-        "tune_epochs": 3,
-        "batch_size": 128,
-        "lr": 0.1,
-        "tune_lr": 0.02,
-    },
-}
+FOLDER = common.PRESETS["folder"] | {"num_train": 25_000, "epochs": 20}
+PRESETS = common.PRESETS | {"folder": FOLDER}
 
 
 # -- what to run ----------------------------------------------------------------------------------
@@ -339,11 +319,11 @@ def main(arguments: list[str] | None = None) -> None:
     record = common.open_record(options, settings, name=name, arguments=arguments)
     journal = options.work / f"{options.record.stem}.jsonl"
     one = functools.partial(run, settings=settings)
+    desc = f"{name}, {settings.describe()}"
     with open_executor(options) as executor:
         for part in (float_configs, tuned_configs, ptq_configs):  # all begin with the first
             parts = [part(seed) for seed in range(options.seeds)]
             configs = [config for same in zip(*parts, strict=True) for config in same]
-            desc = f"{name}, {settings.describe()}"
             finished = sweep(one, configs, journal=journal, executor=executor, desc=desc)
             for config, rows in finished:
                 common.write_rows(record, {"seed": config["seed"]}, rows)

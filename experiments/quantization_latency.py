@@ -19,12 +19,11 @@ import os
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import safetensors.torch
 import torch
 from torch import nn
 
-from experiments.pruning_latency import BATCH_SIZES, measure
+from experiments.pruning_latency import BATCH_SIZES, measure, timings
 from experiments.quantization_runtimes import Job, Variant, software, variants
 from rac_helpers import data, models, train
 from rac_helpers.quantize.compare import agreement
@@ -74,15 +73,9 @@ def append_rows(
     """Write one row for each runtime and precision."""
     base = found[BASE].module
     for key, own in times.items():
-        speedups = times[BASE] / own  # within each round
-        quartiles = np.quantile(own, [0.25, 0.5, 0.75]).tolist()
         same = agreement(base, InBatches(found[key].module, where["batch_size"]), images)
         numbers = {
-            "latency_ms": quartiles[1],
-            "latency_iqr_ms": quartiles[2] - quartiles[0],
-            "speedup": float(np.median(speedups)),
-            "speedup_q25": float(np.quantile(speedups, 0.25)),
-            "speedup_q75": float(np.quantile(speedups, 0.75)),
+            **timings(own, times[BASE]),
             "size_bytes": found[key].size_bytes,
             **same,
         }

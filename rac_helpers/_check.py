@@ -6,6 +6,7 @@ import math
 from numbers import Integral, Real
 
 import torch
+from torch import nn
 
 
 def check_int(name: str, value: int, *, low: int | None = None, high: int | None = None) -> int:
@@ -44,6 +45,20 @@ def check_number(
     if not math.isfinite(value) or below or above:
         raise ValueError(f"{name} must be a finite number{_span(low, high)}, got {value}")
     return float(value)
+
+
+def check_module(name: str, model: nn.Module) -> nn.Module:
+    """Return ``model`` if it is a module, else raise.
+
+    Examples
+    --------
+    >>> check_module("model", {})
+    Traceback (most recent call last):
+    TypeError: model must be a torch.nn.Module, got dict
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"{name} must be a torch.nn.Module, got {type(model).__name__}")
+    return model
 
 
 def check_images(name: str, images: torch.Tensor) -> torch.Tensor:

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from rac_helpers._check import check_module
 from rac_helpers.quantize.bits import pack_bits
 from rac_helpers.quantize.decoding import STORED, blank_input
 from rac_helpers.quantize.huffman import decode_huffman, encode_huffman
@@ -82,8 +83,7 @@ def save(model: nn.Module, path: str | os.PathLike, *, huffman: bool = False) ->
     >>> written == size_bytes(small), torch.equal(loaded[0].weight, small[0].weight)
     (True, True)
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_module("model", model)
     if not stored_layers(model) or not hasattr(model, ABOUT):
         raise ValueError("model must be one from store(), got one without stored layers")
     state = _distinct(model.state_dict())
@@ -127,8 +127,7 @@ def load(path: str | os.PathLike, model: nn.Module) -> nn.Module:
     Traceback (most recent call last):
     FileNotFoundError: path must be a file written by save, got 'nothing.safetensors': no such file
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_module("model", model)
     if hasattr(model, ABOUT):
         raise ValueError("model must be a float network, got a stored one")
     state, about = _checked(_read(path), path)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 from torch.utils._pytree import tree_leaves
 
+from rac_helpers._check import check_module
 from rac_helpers.quantize.operations import Results, list_operations
 
 # For each layer that batch norm can go into: the dimensions of its output.
@@ -60,8 +61,7 @@ def fold_batch_norm(model: nn.Module, example: torch.Tensor) -> nn.Module:
     >>> [type(layer).__name__ for layer in folded], folded[0].bias.shape
     (['Conv2d', 'Identity', 'ReLU'], torch.Size([8]))
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_module("model", model)
     folded = copy.deepcopy(model).eval()
     results = Results(folded, list_operations(folded))
     with torch.no_grad():

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from rac_helpers._check import check_int
+from rac_helpers._check import check_int, check_module
 from rac_helpers.metrics.score import eval_mode
 from rac_helpers.models import Normalize
 from rac_helpers.quantize.integer import IntegerAdd, IntegerMean, IntegerTable
@@ -90,8 +90,7 @@ def integer_network(
     if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8 or not len(images):
         got = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
         raise TypeError(f"images must be a tensor of uint8 with at least one image, got {got}")
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_module("model", model)
     with eval_mode(model), torch.no_grad():
         ranges = Ranges(model, list_operations(model))
         for batch in images.split(batch_size):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import nn
 
+from rac_helpers._check import check_module
 from rac_helpers.quantize.codes import fake_quantize
 from rac_helpers.quantize.fake import FakeQuantizer
 from rac_helpers.quantize.params import QParams
@@ -70,8 +71,7 @@ def quantizable(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
     >>> list(quantizable(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 2))))
     ['0', '2']
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_module("model", model)
     kinds = tuple(_QUANTIZING)
     found = {name: m for name, m in model.named_modules() if isinstance(m, kinds)}
     if not found:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from rac_helpers._check import check_int
+from rac_helpers._check import check_int, check_module
 from rac_helpers.metrics.score import eval_mode
 from rac_helpers.quantize.compare import check_batch
 from rac_helpers.records import check_writable, write_atomically
@@ -66,8 +66,7 @@ def export_onnx(model: nn.Module, example: torch.Tensor, path: str | os.PathLike
     ...     OnnxModel(f"{folder}/model.onnx")(torch.rand(5, 3, 8, 8)).shape
     torch.Size([5, 2])
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_module("model", model)
     check_batch("example", example)
     path = check_writable("path", path)
     with eval_mode(model), torch.no_grad():

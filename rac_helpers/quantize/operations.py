@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from rac_helpers._check import check_module
 from rac_helpers.models import Normalize
 
 _WHOLE = (Normalize, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.modules.batchnorm._BatchNorm)
@@ -31,8 +32,7 @@ def list_operations(model: nn.Module) -> fx.Graph:
     >>> [node.name for node in graph.nodes]
     ['input_1', '_0', '_1', 'output']
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_module("model", model)
     tracer = _Tracer()
     try:
         return tracer.trace(model)

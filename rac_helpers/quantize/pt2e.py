@@ -19,7 +19,7 @@ from collections.abc import Iterator
 import torch
 from torch import fx, nn
 
-from rac_helpers._check import check_int
+from rac_helpers._check import check_int, check_module
 from rac_helpers.quantize.compare import check_batch
 from rac_helpers.records import check_writable, write_atomically
 
@@ -151,7 +151,7 @@ def pt2e_compile(converted: nn.Module, example: torch.Tensor) -> CompiledModel:
     TypeError, ValueError
         If ``converted`` is no module or ``example`` no batch.
     """
-    _check_model("converted", converted)
+    check_module("converted", converted)
     compiled = CompiledModel(converted)
     compiled(check_batch("example", example))
     return compiled
@@ -215,7 +215,7 @@ def save_program(converted: nn.Module, example: torch.Tensor, path: str | os.Pat
     ...     load_program(f"{folder}/model.pt2")(torch.rand(3, 30)).shape
     torch.Size([3, 40])
     """
-    _check_model("converted", converted)
+    check_module("converted", converted)
     path = check_writable("path", path)
     program = _exported(converted, example)
     with tempfile.TemporaryDirectory() as folder:
@@ -253,7 +253,7 @@ def load_program(path: str | os.PathLike) -> nn.Module:
 def _prepared(model: nn.Module, images: torch.Tensor, prepare, *, is_qat: bool) -> fx.GraphModule:
     from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 
-    _check_model("model", model)
+    check_module("model", model)
     quantizer = x86.X86InductorQuantizer()
     quantizer.set_global(x86.get_default_x86_inductor_quantization_config(is_qat=is_qat))
     copied = copy.deepcopy(model).train(is_qat)
@@ -267,11 +267,6 @@ def _prepared(model: nn.Module, images: torch.Tensor, prepare, *, is_qat: bool) 
             "model must not use one module object twice (such as one nn.ReLU for two places); "
             "use separate modules, or F.relu"
         ) from error
-
-
-def _check_model(name: str, model: nn.Module) -> None:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"{name} must be a torch.nn.Module, got {type(model).__name__}")
 
 
 def _exported(model: nn.Module, example: torch.Tensor) -> torch.export.ExportedProgram:

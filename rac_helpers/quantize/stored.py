@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rac_helpers._check import check_module
 from rac_helpers.quantize.codes import quantize
 from rac_helpers.quantize.decoding import STORED, Stored, about_input
 from rac_helpers.quantize.fake import FakeQuantizer
@@ -61,8 +62,7 @@ def store(model: nn.Module, codings: Mapping[str, QParams | PackedWeight]) -> nn
     >>> small[0].packed.codes.nbytes, size_bytes(model), size_bytes(small) < 52_000
     (50000, 400552, True)
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_module("model", model)
     if hasattr(model, ABOUT):
         raise ValueError(f"model must not have the attribute {ABOUT!r}: is it stored already?")
     if not isinstance(codings, Mapping) or not codings:
