@@ -7,7 +7,7 @@ TensorFlow is no dependency of the course. In an environment of its own::
     tf/bin/python experiments/article_samples.py
 
 writes ``book/results/article_samples.json``: the code of each step, what it printed or raised,
-and the versions. Chapters 02 and 04 show this file.
+and the versions. Chapters 02, 04 and 05 show this file.
 """
 
 from __future__ import annotations
@@ -155,6 +155,90 @@ print(model.input_shape, "->", model.output_shape)
     ),
 ]
 
+COMPRESS_STEPS = [
+    (
+        "The base model, as printed",
+        """
+import numpy as np
+import tensorflow as tf
+from tensorflow.keras.layers import Input, Conv2D, GlobalAveragePooling2D, Dense, Activation
+from tensorflow.keras.models import Model
+
+base_model = tf.keras.applications.ImageNet(include_top=False)
+""",
+    ),
+    (
+        "With a small model as the base, the rest of section 4.2",
+        """
+tf.keras.utils.set_random_seed(0)
+inputs = Input(shape=(32, 32, 3))
+base_model = Model(inputs, Conv2D(8, (3, 3), padding='same', activation='relu')(inputs))
+
+x = base_model.output
+x = Conv2D(32, (3, 3), padding='same', activation='relu')(x)
+x = Conv2D(64, (3, 3), padding='same', activation='relu')(x)
+x = GlobalAveragePooling2D()(x)
+x = Dense(64, activation='relu')(x)
+output = tf.keras.layers.add([x, x])
+model = Model(inputs=base_model.input, outputs=output)
+
+kinds = [type(layer).__name__ for layer in model.layers]
+print("dense layers:", kinds.count("Dense"), " output:", model.output_shape)
+twice = model.predict(np.ones([1, 32, 32, 3], "float32"), verbose=0)
+once = Model(model.input, x).predict(np.ones([1, 32, 32, 3], "float32"), verbose=0)
+print("add([x, x]) is 2x:", np.allclose(twice, 2 * once))
+""",
+    ),
+    (
+        "quantize_parameters, as printed",
+        """
+def quantize_parameters(model):
+    quantized_params = {}
+    for name, value in model.trainable_weights.items():
+        if not name.startswith('@'):
+             quantized_params[name] = np.array(value).astype(np.float32) / 255.0
+    return quantized_params
+
+quantized_params = quantize_parameters(base_model)
+""",
+    ),
+    (
+        "With names and values taken from the list",
+        """
+quantized_params = {w.path: np.array(w).astype(np.float32) / 255.0
+                    for w in base_model.trainable_weights}
+for w in base_model.trainable_weights:
+    after = quantized_params[w.path]
+    print(w.path, after.dtype, np.array(w).nbytes, "->", after.nbytes, "bytes")
+""",
+    ),
+    (
+        "The layer that is to quantize an output",
+        "tf.keras.layers.Quantization(base_model.output, quantized_params)",
+    ),
+    (
+        "create_compressed_model, as printed",
+        """
+def create_compressed_model(base_model, quantized_params):
+    compressed_model = Model(inputs=base_model.input, outputs=base_model.output)
+    for name, value in quantized_params.items():
+        compressed_model.trainable_weights[name] = value
+    return compressed_model
+
+create_compressed_model(base_model, quantized_params)
+""",
+    ),
+    (
+        "Its first line alone: is the compressed model another one?",
+        """
+compressed_model = Model(inputs=base_model.input, outputs=base_model.output)
+same = [a is b for a, b in zip(compressed_model.trainable_weights,
+                               base_model.trainable_weights)]
+print("the very same weights:", same)
+""",
+    ),
+]
+
 TFMOT = """
 import numpy as np
 import tensorflow as tf
@@ -281,6 +365,7 @@ def main() -> None:
         "samples": {
             "rand_augment": run_steps(STEPS),
             "pruning_callback": run_steps(CALLBACK_STEPS),
+            "compressed_model": run_steps(COMPRESS_STEPS),
             "prune_low_magnitude": run_steps(KERAS_3_STEPS) + run_in_keras_2(),
         },
     }

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from experiments.randaugment import limit_train
-from rac_helpers import data, metrics, models, train
+from rac_helpers import augment, data, metrics, models, train
 from rac_helpers.records import Record
 from rac_helpers.rng import derive_seed
 from rac_helpers.sweep import add_arguments
@@ -85,6 +85,26 @@ PRESETS = {
         "tune_lr": 0.02,
     },
 }
+# of the experiments that begin with the same float networks: they can share their checkpoints
+LONGER = PRESETS | {"folder": PRESETS["folder"] | {"num_train": 25_000, "epochs": 20}}
+NUM_OPS, MAGNITUDE = 2, 10
+
+
+def randaugment() -> augment.BatchRandAugment:
+    """Return the augmentation of all experiments on compression."""
+    return augment.BatchRandAugment(NUM_OPS, MAGNITUDE)
+
+
+def trained(
+    seed: int, settings: Settings, *, width: int | None = None
+) -> tuple[nn.Module, list[dict]]:
+    """Return the float network of a seed; epochs that its checkpoint holds are not run again."""
+    model, config = settings.build(seed=seed, width=width), {"method": "float", "seed": seed}
+    if width not in (None, settings.width):
+        config["width"] = width
+    doors = {"transform": randaugment(), "epochs": settings.epochs, "lr": settings.lr}
+    history = fit(model, config, settings, stage="float", **doors)
+    return model, history
 
 
 def fit(

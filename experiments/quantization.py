@@ -31,11 +31,10 @@ from torch import nn
 
 from experiments import common
 from experiments.common import Settings
-from rac_helpers import augment, data, metrics, quantize
+from rac_helpers import data, metrics, quantize
 from rac_helpers.rng import derive_seed, make_generator
 from rac_helpers.sweep import open_executor, sweep
 
-NUM_OPS, MAGNITUDE = 2, 10
 BITS = (2, 3, 4, 5, 6, 8)
 ACTIVATION_BITS = (2, 3, 4, 6, 8)
 FLOAT = 32  # bits of what is not rounded
@@ -48,8 +47,7 @@ NUM_CALIBRATION = 500
 NUM_VALIDATION = 1000  # enough for the loss of one layer rounded, and 132 such losses
 EDGE_BITS = 8  # of the first and the last layer
 
-FOLDER = common.PRESETS["folder"] | {"num_train": 25_000, "epochs": 20}
-PRESETS = common.PRESETS | {"folder": FOLDER}
+PRESETS = common.LONGER
 
 
 # -- what to run ----------------------------------------------------------------------------------
@@ -84,7 +82,7 @@ def _bits(method: str, weight: int, activation: int) -> dict:
 def run(config: dict, *, settings: Settings) -> list[dict]:
     """Return the rows of a run: for each its config, its numbers, and its training curves."""
     torch._dynamo.config.recompile_limit = 256
-    model, history = trained(config["seed"], settings)
+    model, history = common.trained(config["seed"], settings)
     method = config["method"]
     if method == "float":
         return [_row(_bits("float", FLOAT, FLOAT), model, settings, history=history)]
@@ -95,15 +93,6 @@ def run(config: dict, *, settings: Settings) -> list[dict]:
         return [quantization_aware(model, config, settings)]
     folded = quantize.fold_batch_norm(model, _example(settings))
     return list(WITHOUT_TRAINING[method](folded, settings, seed=config["seed"]))
-
-
-def trained(seed: int, settings: Settings) -> tuple[nn.Module, list[dict]]:
-    """Return the float network of a seed; epochs that its checkpoint holds are not run again."""
-    model, config = settings.build(seed=seed), {"method": "float", "seed": seed}
-    doors = {"transform": augment.BatchRandAugment(NUM_OPS, MAGNITUDE)}
-    epochs, lr = settings.epochs, settings.lr
-    history = common.fit(model, config, settings, stage="float", epochs=epochs, lr=lr, **doors)
-    return model, history
 
 
 def quantization_aware(model: nn.Module, config: dict, settings: Settings) -> dict:
@@ -284,7 +273,7 @@ def _tune(model: nn.Module, config: dict, settings: Settings, after_step=None) -
         stage="finetuned",
         epochs=settings.tune_epochs,
         lr=settings.tune_lr,
-        transform=augment.BatchRandAugment(NUM_OPS, MAGNITUDE),
+        transform=common.randaugment(),
         after_step=after_step,
     )
 

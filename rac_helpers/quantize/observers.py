@@ -18,6 +18,8 @@ from rac_helpers.quantize.ranges import code_range, value_range
 Range = tuple[torch.Tensor, torch.Tensor]
 _NUM_SHARES = 80
 _NUM_BINS = 2048
+_FEWEST_BINS = 128  # as Migacz; with few levels the first few bins alone are always kept well
+_GOLDEN = (5**0.5 - 1) / 2
 
 
 class MinMax:
@@ -103,7 +105,7 @@ class MovingAverage(MinMax):
 
 
 class _Sampling(MinMax):
-    """Remembers the range, and of each batch some values, evenly spread over its places."""
+    """Remembers the range, and of each batch some values, spread over its places."""
 
     def __init__(self, num_values: int = 20_000) -> None:
         super().__init__()
@@ -115,7 +117,10 @@ class _Sampling(MinMax):
         super().observe(values)
         flat = values.detach().float().flatten()
         count = min(self.num_values, len(flat))
-        places = (torch.arange(count) + 0.5).mul(len(flat) / count).long()
+        # multiples of the golden ratio spread evenly, too, but hit all rows, columns and channels
+        places = torch.arange(len(flat))
+        if count < len(flat):
+            places = ((torch.arange(count).double() * _GOLDEN) % 1 * len(flat)).long().sort().values
         self._values.append(flat[places.to(flat.device)])
 
     @property
@@ -225,8 +230,10 @@ class Entropy(_Sampling):
         levels = max(1, qmax)  # codes for sizes above 0
         if bound == 0 or levels >= _NUM_BINS:
             return affine_params(low, high, bits, signed=signed)
-        counts = torch.histc(sizes, _NUM_BINS, 0, bound.item())
-        ends = range(levels, _NUM_BINS + 1, max(1, (_NUM_BINS - levels) // _NUM_SHARES))
+        # zeros have a code of their own; left in, those of a ReLU drown the rest of their bin
+        counts = torch.histc(sizes[sizes > 0], _NUM_BINS, 0, bound.item())
+        fewest = max(levels, _FEWEST_BINS)
+        ends = range(fewest, _NUM_BINS + 1, max(1, (_NUM_BINS - fewest) // _NUM_SHARES))
         best = min([*ends, _NUM_BINS], key=lambda end: _divergence(counts, end, levels))
         bound = bound * best / _NUM_BINS
         return affine_params(low.clamp(min=-bound), high.clamp(max=bound), bits, signed=signed)

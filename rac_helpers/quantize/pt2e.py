@@ -160,7 +160,7 @@ def pt2e_compile(converted: nn.Module, example: torch.Tensor) -> CompiledModel:
 class CompiledModel(nn.Module):
     """A compiled network for inference, from :func:`pt2e_compile`: weights are constants in it.
 
-    Code is made with ``torch._inductor.config.freezing`` on, and the setting put back: it is what
+    Code is made with ``torch._inductor.config.freezing`` on during a call alone: it is what
     lets the compiler pack the weights for integer instructions.
     """
 
@@ -168,19 +168,13 @@ class CompiledModel(nn.Module):
         super().__init__()
         self.model = model
         self.code = torch.compile(lambda images: model(images), dynamic=False)
-        self.shapes: set[tuple] = set()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits of images, without gradients."""
         # Code belongs to one of these modes; metrics.latency_ms uses inference mode, others not.
-        with torch.inference_mode(False), torch.no_grad():
-            key = (tuple(images.shape), images.dtype)
-            if key in self.shapes:
-                return self.code(images)
-            with _freezing():
-                logits = self.code(images)
-            self.shapes.add(key)
-            return logits
+        # Freezing at each call: torch.export throws code away, and then it is made anew.
+        with torch.inference_mode(False), torch.no_grad(), _freezing():
+            return self.code(images)
 
 
 def save_program(converted: nn.Module, example: torch.Tensor, path: str | os.PathLike) -> int:
