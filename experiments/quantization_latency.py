@@ -1,14 +1,15 @@
 """Milliseconds of one network in many runtimes, in floats and in int8, side by side.
 
     make runtimes
-    python -m experiments.quantization_latency --model resnet20 --rounds 9
+    OMP_WAIT_POLICY=passive python -m experiments.quantization_latency --rounds 9
 
 ResNet-56 (or 20), two threads, one image and 64 of them. In PyTorch: eager, channels last,
 bfloat16, compiled; converted to int8 by PT2E (not compiled: the trap; compiled: the real thing);
 linear layers in int8 by torchao. Outside of it: ONNX Runtime, OpenVINO and ExecuTorch.
 
 In each round each runtime has a turn, one after the other, and speed-ups are taken within a round:
-the speed of a machine wanders. The network is trained first, briefly, so that it can be told
+the speed of a machine wanders. Each runtime has threads of its own; passive ones do not disturb the
+next runtime's turn by waiting busily. The network is trained first, briefly, so that it can be told
 whether int8 says the same about the test images; weights do not change how fast it is.
 """
 
@@ -94,7 +95,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--root", help="the folder of images, one folder a class")
     parser.add_argument("--weights", type=Path, help="file to read, or to write after training")
     parser.add_argument("--num-train", type=int, default=5000)
-    parser.add_argument("--epochs", type=int, default=2, help="0: random weights")
+    parser.add_argument("--epochs", type=int, default=12, help="0: random weights")
     parser.add_argument("--threads", type=int, default=2, help="threads of each runtime")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--turn-s", type=float, default=1.0, help="seconds of a runtime's turn")
@@ -117,7 +118,9 @@ def command_of(options: argparse.Namespace) -> str:
     names = ["model", "data", "root", "weights", "num_train", "epochs", "threads", "rounds"]
     given = {name.replace("_", "-"): getattr(options, name) for name in [*names, "turn_s"]}
     words = [f"--{name} {value}" for name, value in given.items() if value is not None]
-    return " ".join(["python -m experiments.quantization_latency", *words])
+    policy = os.environ.get("OMP_WAIT_POLICY")  # of idle threads: they spin, or let others work
+    set_before = [] if policy is None else [f"OMP_WAIT_POLICY={policy}"]
+    return " ".join([*set_before, "python -m experiments.quantization_latency", *words])
 
 
 def main(arguments: list[str] | None = None) -> None:
