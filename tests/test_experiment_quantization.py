@@ -112,8 +112,8 @@ def test_all_begin_with_the_same_network(folder):
     assert len(checkpoints) == 2 + len(quantization.QAT_BITS) + len(quantization.OBSERVED_BITS)
     settings = settings_of(folder / "work")
     before = {path: path.stat().st_mtime for path in checkpoints}
-    one, history = quantization.trained(0, settings)
-    two, _ = quantization.trained(0, settings)
+    one, history = common.trained(0, settings)
+    two, _ = common.trained(0, settings)
     assert before == {p: p.stat().st_mtime for p in (folder / "work").glob("*.pt")}
     assert len(history) == 1
     pairs = zip(one.state_dict().values(), two.state_dict().values(), strict=True)
