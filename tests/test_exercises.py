@@ -7,6 +7,8 @@ import statistics
 import numpy as np
 import pytest
 import torch
+from test_exercises_distillation import RIGHT as DISTILLATION
+from test_exercises_lowrank import RIGHT as LOWRANK
 from test_exercises_quantization import RIGHT as QUANTIZATION
 
 from rac_helpers import corrupt, exercises
@@ -740,4 +742,4 @@ def test_open_exercise_stays_open(name):
 
 def test_every_check_is_covered_here():
     checks = {name.removeprefix("check_") for name in exercises.__all__ if "check_" in name}
-    assert checks == set(CASES) | set(QUANTIZATION)
+    assert checks == set(CASES) | set(QUANTIZATION) | set(DISTILLATION) | set(LOWRANK)

@@ -10,7 +10,12 @@ from rac_helpers.exercises.augmentation import (
     check_difference_error,
     check_flip_batch,
 )
+from rac_helpers.exercises.distillation import check_soft_gradient, check_soften
+from rac_helpers.exercises.distilled_loss import check_kd_loss
+from rac_helpers.exercises.distilled_networks import check_attention_map, check_teacher_answers
 from rac_helpers.exercises.hint import CORRECT, Hint, expect, run
+from rac_helpers.exercises.lowrank import check_break_even_rank, check_truncation
+from rac_helpers.exercises.lowrank_factors import check_split_kernel, check_split_matrix
 from rac_helpers.exercises.measuring import (
     check_compression_ratio,
     check_conv_macs,
@@ -39,7 +44,9 @@ __all__ = [
     "Hint",
     "check_affine_params",
     "check_after_step",
+    "check_attention_map",
     "check_augment_batch",
+    "check_break_even_rank",
     "check_choose_setting",
     "check_compression_ratio",
     "check_conv_macs",
@@ -51,14 +58,21 @@ __all__ = [
     "check_enhance_factor",
     "check_fake_quantize",
     "check_flip_batch",
+    "check_kd_loss",
     "check_layer_bytes",
     "check_quantize",
     "check_quantize_channels",
     "check_remaining",
     "check_repeat_probability",
+    "check_soft_gradient",
+    "check_soften",
+    "check_split_kernel",
+    "check_split_matrix",
     "check_standard_error",
+    "check_teacher_answers",
     "check_threshold_mask",
     "check_to_torchvision",
+    "check_truncation",
     "check_typical_latency",
     "expect",
     "run",
