@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from numbers import Integral, Real
 
 import torch
@@ -59,6 +60,46 @@ def check_module(name: str, model: nn.Module) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise TypeError(f"{name} must be a torch.nn.Module, got {type(model).__name__}")
     return model
+
+
+def check_not_shared(model: nn.Module, weights: Mapping[str, nn.Parameter]) -> None:
+    """Raise if one of ``weights`` is used in two places: what changes one would change the other.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    >>> model[1].weight = model[0].weight
+    >>> check_not_shared(model, {"0.weight": model[0].weight})
+    Traceback (most recent call last):
+    ValueError: model must not share weights, but these are one tensor: ['0.weight', '1.weight']
+    """
+    places: dict[int, list[str]] = {}
+    for name, value in model.named_parameters(remove_duplicate=False):
+        places.setdefault(_place(value), []).append(name)
+    for value in weights.values():
+        names = places.get(_place(value), [])
+        if len(names) > 1:
+            raise ValueError(f"model must not share weights, but these are one tensor: {names}")
+
+
+def _place(value: torch.Tensor) -> int:
+    """Where a tensor is; one without memory, on the meta device or not made yet, is where it is."""
+    return id(value) if nn.parameter.is_lazy(value) else value.data_ptr() or id(value)
+
+
+def check_floats(name: str, values: torch.Tensor) -> torch.Tensor:
+    """Return ``values`` if it is a tensor of floats, else raise.
+
+    Examples
+    --------
+    >>> check_floats("matrix", torch.tensor([1, 2]))
+    Traceback (most recent call last):
+    TypeError: matrix must be a tensor of floats, got torch.int64
+    """
+    if not isinstance(values, torch.Tensor) or not values.is_floating_point():
+        got = values.dtype if isinstance(values, torch.Tensor) else type(values).__name__
+        raise TypeError(f"{name} must be a tensor of floats, got {got}")
+    return values
 
 
 def check_images(name: str, images: torch.Tensor) -> torch.Tensor:

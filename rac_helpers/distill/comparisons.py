@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rac_helpers._check import check_int
+from rac_helpers._check import check_floats, check_int
+from rac_helpers.distill.losses import at_least_float32
 from rac_helpers.rng import scoped_seed
 
 
@@ -231,9 +232,7 @@ def _check_pictures(name: str, features: torch.Tensor) -> torch.Tensor:
 
 def _check_floats(name: str, features: torch.Tensor) -> torch.Tensor:
     """Return features as float32, or float64 if they are."""
-    if not isinstance(features, torch.Tensor) or not features.is_floating_point():
-        got = features.dtype if isinstance(features, torch.Tensor) else type(features).__name__
-        raise TypeError(f"{name} must be a tensor of floats, got {got}")
+    check_floats(name, features)
     if not features.numel():
         raise ValueError(f"{name} must hold numbers, got shape {tuple(features.shape)}")
-    return features if features.dtype == torch.float64 else features.float()
+    return at_least_float32(features)

@@ -241,7 +241,7 @@ def _check_both(
 
 
 def _check_logits(name: str, logits: torch.Tensor) -> torch.Tensor:
-    """Return logits as float32, or float64 if they are: T² enlarges what bfloat16 rounds away."""
+    """Return logits as floats of 32 bits or more, or raise."""
     if not isinstance(logits, torch.Tensor) or not logits.is_floating_point():
         got = logits.dtype if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise TypeError(f"{name} must be floats of shape (n, num_classes), got {got}")
@@ -249,4 +249,15 @@ def _check_logits(name: str, logits: torch.Tensor) -> torch.Tensor:
         raise ValueError(
             f"{name} must have shape (n, num_classes), n >= 1, got {tuple(logits.shape)}"
         )
-    return logits if logits.dtype == torch.float64 else logits.float()
+    return at_least_float32(logits)
+
+
+def at_least_float32(values: torch.Tensor) -> torch.Tensor:
+    """Return floats as float32, or float64 if they are: T² enlarges what bfloat16 rounds away.
+
+    Examples
+    --------
+    >>> at_least_float32(torch.ones(2, dtype=torch.bfloat16))
+    tensor([1., 1.])
+    """
+    return values if values.dtype == torch.float64 else values.float()

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from rac_helpers._check import check_module
+from rac_helpers.distill.losses import at_least_float32
 
 _DIGEST_BYTES = 16
 
@@ -115,9 +116,8 @@ class Ensemble(nn.Module):
         shapes = {tuple(logits.shape) for logits in answers}
         if len(shapes) > 1:
             raise ValueError(f"models must return logits of one shape, got {sorted(shapes)}")
-        full = [logits if logits.dtype == torch.float64 else logits.float() for logits in answers]
-        logs = torch.stack([logits.log_softmax(dim=1) for logits in full])  # (models, n, classes)
-        return logs.logsumexp(dim=0) - math.log(len(answers))
+        logs = [at_least_float32(logits).log_softmax(dim=1) for logits in answers]
+        return torch.stack(logs).logsumexp(dim=0) - math.log(len(logs))  # (n, classes)
 
 
 class CachedTeacher(nn.Module):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import nn
 
-from rac_helpers._check import check_module
+from rac_helpers._check import check_module, check_not_shared
 from rac_helpers.lowrank.layers import Layer
 from rac_helpers.lowrank.splits import ChannelSplit, LayerSplit, LinearSplit, Rank
 
@@ -43,7 +43,7 @@ def splittable(model: nn.Module) -> dict[str, Layer]:
     }
     if not found:
         raise ValueError("model must have at least one Linear or Conv2d to split, got none")
-    _check_not_shared(model, found)
+    check_not_shared(model, {f"{name}.weight": layer.weight for name, layer in found.items()})
     return found
 
 
@@ -181,14 +181,3 @@ def splits_of(model: nn.Module) -> dict[str, LayerSplit]:
 
 def _is_plain(layer: nn.Module) -> bool:
     return type(layer) in (nn.Linear, nn.Conv2d) and getattr(layer, "groups", 1) == 1
-
-
-def _check_not_shared(model: nn.Module, layers: Mapping[str, Layer]) -> None:
-    """Raise if a weight is used in two places: a split in one would part it from the other."""
-    places: dict[int, list[str]] = {}
-    for name, value in model.named_parameters(remove_duplicate=False):
-        places.setdefault(id(value), []).append(name)
-    for layer in layers.values():
-        names = places.get(id(layer.weight), [])
-        if len(names) > 1:
-            raise ValueError(f"model must not share weights, but these are one tensor: {names}")

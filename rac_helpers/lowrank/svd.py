@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from rac_helpers._check import check_int
+from rac_helpers._check import check_floats, check_int
 
 
 def truncated_svd(
@@ -183,9 +183,7 @@ def check_matrix(name: str, matrix: torch.Tensor) -> torch.Tensor:
     Traceback (most recent call last):
     ValueError: matrix must have shape (m, n) with m, n >= 1, got (3,)
     """
-    if not isinstance(matrix, torch.Tensor) or not matrix.is_floating_point():
-        got = matrix.dtype if isinstance(matrix, torch.Tensor) else type(matrix).__name__
-        raise TypeError(f"{name} must be a tensor of floats, got {got}")
+    check_floats(name, matrix)
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise ValueError(f"{name} must have shape (m, n) with m, n >= 1, got {tuple(matrix.shape)}")
     if not matrix.isfinite().all():
@@ -199,9 +197,7 @@ def _wide(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def _check_values(values: torch.Tensor) -> torch.Tensor:
-    if not isinstance(values, torch.Tensor) or not values.is_floating_point():
-        got = values.dtype if isinstance(values, torch.Tensor) else type(values).__name__
-        raise TypeError(f"values must be a tensor of floats, got {got}")
+    check_floats("values", values)
     if values.ndim != 1 or not len(values):
         raise ValueError(f"values must have shape (k,) with k >= 1, got {tuple(values.shape)}")
     values = _wide(values)

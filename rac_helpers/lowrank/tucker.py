@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from rac_helpers._check import check_int
+from rac_helpers._check import check_floats, check_int
 from rac_helpers.lowrank.layers import Moves, check_layer, conv_of
 from rac_helpers.lowrank.splits import LayerSplit
 
@@ -240,9 +240,7 @@ def _project(
 
 def _check_block(weight: torch.Tensor) -> torch.Tensor:
     """Return kernels in double precision, on the processor, or raise."""
-    if not isinstance(weight, torch.Tensor) or not weight.is_floating_point():
-        got = weight.dtype if isinstance(weight, torch.Tensor) else type(weight).__name__
-        raise TypeError(f"weight must be a tensor of floats, got {got}")
+    check_floats("weight", weight)
     if weight.ndim != 4 or 0 in weight.shape:
         raise ValueError(
             f"weight must have shape (out, in, k_h, k_w), none of them 0, got {tuple(weight.shape)}"

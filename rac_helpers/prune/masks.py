@@ -14,12 +14,12 @@ import os
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-import safetensors
 import safetensors.torch
 import torch
 from torch import nn
 
-from rac_helpers.prune.weights import check_module, check_not_shared, prunable
+from rac_helpers._check import check_not_shared
+from rac_helpers.prune.weights import check_module, prunable
 from rac_helpers.records import write_atomically
 
 

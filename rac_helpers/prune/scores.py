@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rac_helpers._check import check_generator, check_int
+from rac_helpers._check import check_floats, check_generator, check_int
 from rac_helpers.prune.gradients import Batches, LossFn, Tensors, mean_over_inputs
 from rac_helpers.prune.weights import prunable
 
@@ -268,9 +268,7 @@ def check_scores(scores: Scores) -> Scores:
     if not scores:
         raise ValueError("scores must hold at least one layer, got none")
     for name, score in scores.items():
-        if not isinstance(score, torch.Tensor) or not score.is_floating_point():
-            got = score.dtype if isinstance(score, torch.Tensor) else type(score).__name__
-            raise TypeError(f"scores[{name!r}] must be a tensor of floats, got {got}")
+        check_floats(f"scores[{name!r}]", score)
         if score.numel() == 0:
             raise ValueError(f"scores[{name!r}] must not be empty, got {tuple(score.shape)}")
         if score.isnan().any():

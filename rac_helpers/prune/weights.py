@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from torch import nn
 from torch.nn.utils import parametrize, prune
+
+from rac_helpers._check import check_not_shared
 
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 PRUNABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *RECURRENT)
@@ -97,23 +97,3 @@ def _check_plain(prefix: str, layer: nn.Module) -> None:
         if value.numel() == 0:
             shape = tuple(value.shape)
             raise ValueError(f"layer {prefix!r} must have weights, got {name} of shape {shape}")
-
-
-def check_not_shared(model: nn.Module, weights: Mapping[str, nn.Parameter]) -> None:
-    """Raise if one of ``weights`` is used in two places: a cut in one would cut the other.
-
-    Examples
-    --------
-    >>> model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    >>> model[1].weight = model[0].weight
-    >>> check_not_shared(model, {"0.weight": model[0].weight})
-    Traceback (most recent call last):
-    ValueError: model must not share weights, but these are one tensor: ['0.weight', '1.weight']
-    """
-    places: dict[int, list[str]] = {}
-    for name, value in model.named_parameters(remove_duplicate=False):
-        places.setdefault(value.data_ptr() or id(value), []).append(name)
-    for value in weights.values():
-        names = places[value.data_ptr() or id(value)]
-        if len(names) > 1:
-            raise ValueError(f"model must not share weights, but these are one tensor: {names}")

@@ -116,11 +116,12 @@ class _Sampling(MinMax):
         """Take values into account: finite floats of any shape."""
         super().observe(values)
         flat = values.detach().float().flatten()
-        count = min(self.num_values, len(flat))
+        if len(flat) <= self.num_values:
+            self._values.append(flat.clone())
+            return
         # multiples of the golden ratio spread evenly, too, but hit all rows, columns and channels
-        places = torch.arange(len(flat))
-        if count < len(flat):
-            places = ((torch.arange(count).double() * _GOLDEN) % 1 * len(flat)).long().sort().values
+        shares = torch.arange(self.num_values).double() * _GOLDEN % 1
+        places = (shares * len(flat)).long().sort().values
         self._values.append(flat[places.to(flat.device)])
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from rac_helpers._check import check_int
+from rac_helpers._check import check_floats, check_int
 
 
 def code_range(bits: int, *, signed: bool = True, narrow: bool = False) -> tuple[int, int]:
@@ -118,9 +118,7 @@ def check_values(name: str, values: torch.Tensor) -> torch.Tensor:
     Traceback (most recent call last):
     ValueError: values must be finite, got 1 of 2 that are not
     """
-    if not isinstance(values, torch.Tensor) or not values.is_floating_point():
-        got = values.dtype if isinstance(values, torch.Tensor) else type(values).__name__
-        raise TypeError(f"{name} must be a tensor of floats, got {got}")
+    check_floats(name, values)
     if values.numel() == 0:
         raise ValueError(f"{name} must not be empty, got shape {tuple(values.shape)}")
     wrong = values.numel() - int(values.isfinite().sum())
