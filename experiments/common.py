@@ -9,6 +9,7 @@ import hashlib
 import json
 import multiprocessing
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from experiments.randaugment import limit_train
 from rac_helpers import augment, data, metrics, models, train
 from rac_helpers.records import Record
 from rac_helpers.rng import derive_seed
-from rac_helpers.sweep import add_arguments
+from rac_helpers.sweep import add_arguments, open_executor, sweep
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,16 @@ class Settings:
         return (
             f"{self.dataset.name}: {self.num_train:,} training images, "
             f"{len(self.dataset.validation.labels):,} for validation, "
-            f"{len(self.dataset.test.labels):,} for the test; {self.model}, {self.epochs} epochs "
-            f"from lr {self.lr}, then {self.tune_epochs} epochs of fine-tuning from lr "
-            f"{self.tune_lr} (cosine), batch {self.batch_size}, momentum 0.9, weight decay 5e-4"
+            f"{len(self.dataset.test.labels):,} for the test; {self.model}, {self.trainings()} "
+            f"(cosine), batch {self.batch_size}, momentum 0.9, weight decay 5e-4"
             + (", trained with bfloat16 autocast (weights and tests: float32)" if self.bf16 else "")
+        )
+
+    def trainings(self) -> str:
+        """Say how long is trained, and with which learning rates."""
+        return (
+            f"{self.epochs} epochs from lr {self.lr}, "
+            f"then {self.tune_epochs} epochs of fine-tuning from lr {self.tune_lr}"
         )
 
     @property
@@ -90,9 +97,9 @@ LONGER = PRESETS | {"folder": PRESETS["folder"] | {"num_train": 25_000, "epochs"
 NUM_OPS, MAGNITUDE = 2, 10
 
 
-def randaugment() -> augment.BatchRandAugment:
+def randaugment(**options: int) -> augment.BatchRandAugment:
     """Return the augmentation of all experiments on compression."""
-    return augment.BatchRandAugment(NUM_OPS, MAGNITUDE)
+    return augment.BatchRandAugment(NUM_OPS, MAGNITUDE, **options)
 
 
 def trained(
@@ -122,6 +129,7 @@ def fit(
     ``doors`` go to :func:`rac_helpers.train.fit`: ``transform``, ``loss_fn``, ``after_step``.
     Epochs that the checkpoint holds are not run again.
     """
+    torch._dynamo.config.recompile_limit = 256  # each width, rank or rounding has code of its own
     running = copy.deepcopy(model).to(memory_format=torch.channels_last)
     if settings.compile:
         running.compile(dynamic=False)
@@ -142,6 +150,20 @@ def fit(
     model.load_state_dict(running.state_dict())
     model.eval()
     return history
+
+
+def tune(model: nn.Module, config: dict, settings: Settings, after_step=None) -> list[dict]:
+    """Train on, as the network was trained, for the epochs of fine-tuning."""
+    return fit(
+        model,
+        config,
+        settings,
+        stage="finetuned",
+        epochs=settings.tune_epochs,
+        lr=settings.tune_lr,
+        transform=randaugment(),
+        after_step=after_step,
+    )
 
 
 def checkpoint(config: dict, settings: Settings, stage: str) -> Path:
@@ -167,6 +189,15 @@ def scores(model: nn.Module, settings: Settings) -> dict[str, float]:
     return {
         "test_accuracy": metrics.accuracy(model, settings.dataset.test),
         "val_accuracy": metrics.accuracy(model, settings.dataset.validation),
+    }
+
+
+def costs(model: nn.Module, settings: Settings) -> dict[str, int]:
+    """Return parameters, multiply-accumulates for one image, and the bytes of the file."""
+    return {
+        "params": metrics.count_params(model),
+        "macs": metrics.count_macs(model, settings.dataset.test.images[:1]),
+        "size_bytes": metrics.size_bytes(model),
     }
 
 
@@ -240,6 +271,33 @@ def open_record(
         sys.exit(f"error: {error}")
     words = [f"python -m experiments.{name}", *(sys.argv[1:] if arguments is None else arguments)]
     return Record.open(options.record, name=name, command=" ".join(words), data=description)
+
+
+def seed_by_seed(part: Callable[[int], list[dict]], seeds: int) -> list[dict]:
+    """Return the runs of a part, each with all seeds before the next: a kill leaves all seeds."""
+    return [config for same in zip(*map(part, range(seeds)), strict=True) for config in same]
+
+
+def run_all(
+    run: Callable[..., list[dict]],
+    parts: Iterable[list[dict]],
+    *,
+    settings: Settings,
+    options: argparse.Namespace,
+    record: Record,
+) -> None:
+    """Run what is missing and write its rows; a part begins when the one before it has ended.
+
+    ``run(config, settings=)`` returns rows, each with ``config``, ``metrics`` and ``history``.
+    """
+    journal = options.work / f"{options.record.stem}.jsonl"
+    one = functools.partial(run, settings=settings)
+    desc = f"{record.content['name']}, {settings.describe()}"
+    with open_executor(options) as executor:
+        for configs in parts:
+            finished = sweep(one, configs, journal=journal, executor=executor, desc=desc)
+            for config, rows in finished:
+                write_rows(record, config, rows)
 
 
 def write_rows(record: Record, config: dict, stages: list[dict]) -> None:

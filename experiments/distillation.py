@@ -27,7 +27,6 @@ augmented pictures, so most of them find the answers ready.
 
 from __future__ import annotations
 
-import functools
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -36,10 +35,9 @@ import torch
 from torch import nn
 
 from experiments import common
-from rac_helpers import distill, metrics
+from rac_helpers import distill
 from rac_helpers.records import write_atomically
 from rac_helpers.rng import derive_seed
-from rac_helpers.sweep import open_executor, sweep
 
 TEMPERATURE, ALPHA = 4.0, 0.1  # Hinton: a considerably lower weight on the labels
 TEMPERATURES = (1.0, 2.0, 8.0)
@@ -66,15 +64,12 @@ PRESETS = {
 class Settings(common.Settings):
     """What is trained on what, and for how long; the second training is that of the students."""
 
-    def describe(self) -> str:
-        """Say what was trained on what, for the record."""
-        whole = super().describe()
-        start, end = whole.index(f", {self.epochs} epochs"), whole.index(" (cosine)")
-        words = (
-            f", teachers {self.epochs} epochs from lr {self.lr}, "
+    def trainings(self) -> str:
+        """Say how long is trained, and with which learning rates."""
+        return (
+            f"teachers {self.epochs} epochs from lr {self.lr}, "
             f"students {self.tune_epochs} epochs from lr {self.tune_lr}"
         )
-        return whole[:start] + words + whole[end:]
 
 
 # -- what to run ----------------------------------------------------------------------------------
@@ -121,10 +116,9 @@ def _kd(teacher: int, *, temperature: float = TEMPERATURE, alpha: float = ALPHA)
 
 def run(config: dict, *, settings: Settings) -> list[dict]:
     """Return the row of a run: its numbers, and its training curves."""
-    torch._dynamo.config.recompile_limit = 256
     torch._dynamo.config.skip_nnmodule_hook_guards = False  # features come by hooks
     if config["method"] == "teacher":
-        model, history = _trained(config["seed"], config["teacher"], settings)
+        model, history = common.trained(config["seed"], settings, width=config["teacher"])
         return [_row(model, settings, history)]
     if config["method"] == "teacher-ensemble":
         return [_row(distill.Ensemble(_networks(config, settings)), settings, [])]
@@ -213,11 +207,7 @@ def _fit(model: nn.Module, config: dict, settings: Settings, loss_fn: Callable) 
 def _networks(config: dict, settings: Settings) -> list[nn.Module]:
     """Return the trained networks of the teacher."""
     seeds = range(ENSEMBLE_SIZE) if "ensemble" in config["method"] else [config["seed"]]
-    return [_trained(seed, config["teacher"], settings)[0] for seed in seeds]
-
-
-def _trained(seed: int, width: int, settings: Settings) -> tuple[nn.Module, list[dict]]:
-    return common.trained(seed, settings, width=width)
+    return [common.trained(seed, settings, width=config["teacher"])[0] for seed in seeds]
 
 
 def _teacher(config: dict, settings: Settings) -> distill.CachedTeacher:
@@ -258,9 +248,7 @@ def _row(model: nn.Module, settings: Settings, history: list[dict]) -> dict:
     """Measure a network: what it is worth and what it costs."""
     numbers = {
         **common.scores(model, settings),
-        "params": metrics.count_params(model),
-        "macs": metrics.count_macs(model, settings.dataset.test.images[:1]),
-        "size_bytes": metrics.size_bytes(model),
+        **common.costs(model, settings),
     }
     return {"config": {}, "metrics": numbers, "history": common.without_seconds(history)}
 
@@ -274,19 +262,15 @@ def main(arguments: list[str] | None = None) -> None:
     options = common.parse(arguments, name=name, presets=PRESETS, description=__doc__)
     settings = Settings(**vars(common.settings_of(options, PRESETS)))
     record = common.open_record(options, settings, name=name, arguments=arguments)
-    journal = options.work / f"{options.record.stem}.jsonl"
-    one = functools.partial(run, settings=settings)
-    desc = f"{name}, {settings.describe()}"
-    with open_executor(options) as executor:
-        for part in parts(settings):
-            configs = [
-                complete(config, settings) | {"seed": seed}
-                for config in part
-                for seed in range(1 if config["method"] == "teacher-ensemble" else options.seeds)
-            ]
-            finished = sweep(one, configs, journal=journal, executor=executor, desc=desc)
-            for config, rows in finished:
-                common.write_rows(record, config, rows)
+    with_seeds = [
+        [
+            complete(config, settings) | {"seed": seed}
+            for config in part
+            for seed in range(1 if config["method"] == "teacher-ensemble" else options.seeds)
+        ]
+        for part in parts(settings)
+    ]
+    common.run_all(run, with_seeds, settings=settings, options=options, record=record)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,6 @@ from experiments.common import Settings
 from rac_helpers import data, lowrank, metrics, train
 from rac_helpers.lowrank import Option
 from rac_helpers.rng import make_generator
-from rac_helpers.sweep import open_executor, sweep
 
 SPLITS = {
     "channel": lowrank.ChannelSplit,
@@ -88,14 +87,13 @@ def tuned_configs(seed: int) -> list[dict]:
 
 def run(config: dict, *, settings: Settings) -> list[dict]:
     """Return the rows of a run: for each its config, its numbers, and its training curves."""
-    torch._dynamo.config.recompile_limit = 256  # each rank needs code of its own
     model, history = common.trained(config["seed"], settings)
     method = config["method"]
     if method == "float":
         where = {"method": method, "share": 1.0, "stage": "float"}
         return [_row(where, model, settings, history=history)]
     if method == "float-longer":
-        history = _tune(model, config, settings)
+        history = common.tune(model, config, settings)
         where = {"method": method, "share": 1.0, "stage": "finetuned"}
         return [_row(where, model, settings, history=history)]
     return split_rows(model, config, settings)
@@ -115,7 +113,7 @@ def split_rows(model: nn.Module, config: dict, settings: Settings) -> list[dict]
         where = {"method": method, "choice": choice, "share": share, "stage": config["stage"]}
         history = None
         if config["stage"] == "finetuned":
-            history = _tune(small, where | {"seed": config["seed"]}, settings)
+            history = common.tune(small, where | {"seed": config["seed"]}, settings)
         row = _row(where, small, settings, history=history)
         found.append(row | {"metrics": row["metrics"] | numbers})
     return found
@@ -199,26 +197,11 @@ def _rank_numbers(ranks: dict) -> dict[str, int]:
     return numbers
 
 
-def _tune(model: nn.Module, config: dict, settings: Settings) -> list[dict]:
-    return common.fit(
-        model,
-        config,
-        settings,
-        stage="finetuned",
-        epochs=settings.tune_epochs,
-        lr=settings.tune_lr,
-        transform=common.randaugment(),
-        after_step=None,
-    )
-
-
 def _row(where: dict, model: nn.Module, settings: Settings, history: list | None = None) -> dict:
     """Measure a network: what it is worth and what it costs."""
     numbers = {
         "test_accuracy": metrics.accuracy(model, settings.dataset.test),
-        "params": metrics.count_params(model),
-        "macs": metrics.count_macs(model, settings.dataset.test.images[:1]),
-        "size_bytes": metrics.size_bytes(model),
+        **common.costs(model, settings),
     }
     if history is not None:
         numbers["val_accuracy"] = metrics.accuracy(model, settings.dataset.validation)
@@ -235,16 +218,9 @@ def main(arguments: list[str] | None = None) -> None:
     options = common.parse(arguments, name=name, presets=PRESETS, description=__doc__)
     settings = common.settings_of(options, PRESETS)
     record = common.open_record(options, settings, name=name, arguments=arguments)
-    journal = options.work / f"{options.record.stem}.jsonl"
-    one = functools.partial(run, settings=settings)
-    desc = f"{name}, {settings.describe()}"
-    with open_executor(options) as executor:
-        for part in (float_configs, cut_configs, tuned_configs):  # all begin with the first
-            parts = [part(seed) for seed in range(options.seeds)]
-            configs = [config for same in zip(*parts, strict=True) for config in same]
-            finished = sweep(one, configs, journal=journal, executor=executor, desc=desc)
-            for config, rows in finished:
-                common.write_rows(record, {"seed": config["seed"]}, rows)
+    all_parts = (float_configs, cut_configs, tuned_configs)  # all begin with the first
+    parts = [common.seed_by_seed(part, options.seeds) for part in all_parts]
+    common.run_all(run, parts, settings=settings, options=options, record=record)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-import os
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -25,9 +25,16 @@ import torch
 from torch import nn
 
 from experiments.lowrank import SPLITS, split_layers
-from experiments.pruning_latency import BATCH_SIZES, MODES, measure, timings
+from experiments.pruning_latency import (
+    BATCH_SIZES,
+    MODES,
+    check_timing,
+    measure,
+    replaced,
+    timings,
+)
 from rac_helpers import lowrank, metrics, models
-from rac_helpers.records import Record, check_writable
+from rac_helpers.records import Record
 from rac_helpers.rng import make_generator, scoped_seed
 
 SHARES = (0.125, 0.25, 0.5, 0.75, 1.0)
@@ -123,24 +130,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     parser.add_argument("--out", type=Path, default=Path("book/results/lowrank_latency.json"))
     options = parser.parse_args(arguments)
-    for name in ("threads", "rounds"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name} must be at least 1, got {getattr(options, name)}")
-    if not options.turn_s > 0:
-        parser.error(f"--turn-s must be above 0, got {options.turn_s}")
-    check_writable("--out", options.out)
+    check_timing(parser, options)
     torch.set_num_threads(options.threads)
-    partial = options.out.with_suffix(".partial.json")
-    partial.unlink(missing_ok=True)
     command = f"python -m experiments.lowrank_latency --threads {options.threads}"
     command += f" --rounds {options.rounds} --turn-s {options.turn_s}"
     command += f" --modes {' '.join(options.modes)}"
-    record = Record.open(partial, name="lowrank_latency", command=command, data="random numbers")
-    for group in groups():
-        for mode in options.modes:
-            for batch_size in BATCH_SIZES:
-                _measure(record, group, {"mode": mode, "batch_size": batch_size}, options)
-    os.replace(partial, options.out)
+    about = {"command": command, "data": "random numbers"}
+    with replaced(options.out, name="lowrank_latency", **about) as record:
+        for group, mode, batch in itertools.product(groups(), options.modes, BATCH_SIZES):
+            _measure(record, group, {"mode": mode, "batch_size": batch}, options)
 
 
 def _measure(record: Record, group: Group, where: dict, options: argparse.Namespace) -> None:

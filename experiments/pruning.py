@@ -23,7 +23,6 @@ where it stopped: finished runs are in a journal, epochs in checkpoints (``--wor
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 
 import torch
@@ -31,11 +30,9 @@ from torch import nn
 
 from experiments import common
 from experiments.common import Settings
-from rac_helpers import augment, data, metrics, prune
+from rac_helpers import data, metrics, prune
 from rac_helpers.rng import derive_seed, make_generator
-from rac_helpers.sweep import open_executor, sweep
 
-NUM_OPS, MAGNITUDE = 2, 10
 BINS = (31, 11)  # of torchvision's scale and of the paper's
 ARTICLE_SPARSITY = 0.5
 CURVE = (0.5, 0.8, 0.9, 0.95, 0.98)
@@ -89,7 +86,6 @@ def long_configs(seed: int) -> list[dict]:
 
 def run(config: dict, *, settings: Settings) -> list[dict]:
     """Return what is to be recorded: for each stage its name, numbers, and the training curves."""
-    torch._dynamo.config.recompile_limit = 256  # each width needs code of its own
     method = config["method"].removesuffix(LONG)
     if method == "dense":
         return list(_dense(config, settings))
@@ -197,7 +193,7 @@ def _tune(model: nn.Module, config: dict, settings: Settings, after_step=None) -
 
 def _fit(model: nn.Module, config: dict, settings: Settings, **how) -> list[dict]:
     bins = config["num_magnitude_bins"]
-    transform = augment.BatchRandAugment(NUM_OPS, MAGNITUDE, num_magnitude_bins=bins)
+    transform = common.randaugment(num_magnitude_bins=bins)
     return common.fit(model, config, settings, transform=transform, **how)
 
 
@@ -212,14 +208,12 @@ def _stage(stage: str, model: nn.Module, settings: Settings, history: list | Non
     encoded = [metrics.size_bytes(prune.pack(model, encode)) for encode in ENCODERS]
     numbers = {
         **common.scores(model, settings),
-        "params": metrics.count_params(model),
+        **common.costs(model, settings),
         "nonzeros": metrics.count_nonzeros(model),
-        "macs": metrics.count_macs(model, settings.dataset.test.images[:1]),
-        "size_bytes": metrics.size_bytes(model),
         "size_bytes_sparse": min(encoded),
     }
     rows = common.without_seconds(history or [])
-    return {"stage": stage, "metrics": numbers, "history": rows}
+    return {"config": {"stage": stage}, "metrics": numbers, "history": rows}
 
 
 # -- the record -----------------------------------------------------------------------------------
@@ -231,18 +225,10 @@ def main(arguments: list[str] | None = None) -> None:
     options = common.parse(arguments, name=name, presets=PRESETS, description=__doc__)
     settings = common.settings_of(options, PRESETS)
     record = common.open_record(options, settings, name=name, arguments=arguments)
-    journal = options.work / f"{options.record.stem}.jsonl"
-    one = functools.partial(run, settings=settings)
-    desc = f"{name}, {settings.describe()}"
-    with open_executor(options) as executor:
-        seeds = range(options.seeds)
-        parts = [part(seed) for seed in seeds for part in (base_configs, cut_configs)]
-        parts += [long_configs(seed) for seed in seeds]
-        for configs in parts:  # one after the other: cutting needs the trained networks
-            finished = sweep(one, configs, journal=journal, executor=executor, desc=desc)
-            for config, stages in finished:
-                rows = [stage | {"config": {"stage": stage["stage"]}} for stage in stages]
-                common.write_rows(record, config, rows)
+    seeds = range(options.seeds)  # one part after the other: cutting needs the trained networks
+    parts = [part(seed) for seed in seeds for part in (base_configs, cut_configs)]
+    parts += [long_configs(seed) for seed in seeds]
+    common.run_all(run, parts, settings=settings, options=options, record=record)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,11 @@ from __future__ import annotations
 
 import argparse
 import bisect
+import contextlib
 import copy
+import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +110,25 @@ def timings(own: np.ndarray, base: np.ndarray) -> dict[str, float]:
     }
 
 
+def check_timing(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End the program unless there are threads, rounds and time, and a place for the record."""
+    for name in ("threads", "rounds"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} must be at least 1, got {getattr(options, name)}")
+    if not options.turn_s > 0:
+        parser.error(f"--turn-s must be above 0, got {options.turn_s}")
+    check_writable("--out", options.out)
+
+
+@contextlib.contextmanager
+def replaced(path: Path, *, name: str, command: str, data: str) -> Iterator[Record]:
+    """Yield a new record beside ``path``; it takes that place when all is measured."""
+    partial = path.with_suffix(".partial.json")
+    partial.unlink(missing_ok=True)
+    yield Record.open(partial, name=name, command=command, data=data)
+    os.replace(partial, path)
+
+
 def append_rows(record: Record, times: dict, modules: dict, where: dict) -> None:
     """Write one row for each network."""
     example = torch.zeros(1, 3, IMAGE_PX, IMAGE_PX)
@@ -132,25 +154,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     parser.add_argument("--out", type=Path, default=Path("book/results/pruning_latency.json"))
     options = parser.parse_args(arguments)
-    for name in ("threads", "rounds"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name} must be at least 1, got {getattr(options, name)}")
-    if not options.turn_s > 0:
-        parser.error(f"--turn-s must be above 0, got {options.turn_s}")
-    check_writable("--out", options.out)
+    check_timing(parser, options)
     torch.set_num_threads(options.threads)
-    partial = options.out.with_suffix(".partial.json")
-    partial.unlink(missing_ok=True)
     command = f"python -m experiments.pruning_latency --model {options.model}"
     command += f" --threads {options.threads} --rounds {options.rounds} --turn-s {options.turn_s}"
     command += f" --modes {' '.join(options.modes)}"
-    record = Record.open(
-        partial, name="pruning_latency", command=command, data=f"random images of {IMAGE_PX} px"
-    )
+    about = {"command": command, "data": f"random images of {IMAGE_PX} px"}
     build = {"resnet20": models.resnet20, "resnet56": models.resnet56}[options.model]
     plain = networks(build)  # once: Torch-Pruning searches for long
-    for mode in options.modes:
-        for batch_size in BATCH_SIZES:
+    with replaced(options.out, name="pruning_latency", **about) as record:
+        for mode, batch_size in itertools.product(options.modes, BATCH_SIZES):
             modules = copy.deepcopy(plain)
             torch.compiler.reset()  # its limit of shapes for one network; past it all runs eager
             if mode == "compiled":
@@ -164,7 +177,6 @@ def main(arguments: list[str] | None = None) -> None:
                 modules, images, rounds=options.rounds, turn_s=options.turn_s, desc=desc
             )
             append_rows(record, times, plain, where)
-    os.replace(partial, options.out)
 
 
 if __name__ == "__main__":

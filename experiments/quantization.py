@@ -33,7 +33,6 @@ from experiments import common
 from experiments.common import Settings
 from rac_helpers import data, metrics, quantize
 from rac_helpers.rng import derive_seed, make_generator
-from rac_helpers.sweep import open_executor, sweep
 
 BITS = (2, 3, 4, 5, 6, 8)
 ACTIVATION_BITS = (2, 3, 4, 6, 8)
@@ -81,13 +80,12 @@ def _bits(method: str, weight: int, activation: int) -> dict:
 
 def run(config: dict, *, settings: Settings) -> list[dict]:
     """Return the rows of a run: for each its config, its numbers, and its training curves."""
-    torch._dynamo.config.recompile_limit = 256
     model, history = common.trained(config["seed"], settings)
     method = config["method"]
     if method == "float":
         return [_row(_bits("float", FLOAT, FLOAT), model, settings, history=history)]
     if method == "float-longer":
-        history = _tune(model, config, settings)
+        history = common.tune(model, config, settings)
         return [_row(_bits(method, FLOAT, FLOAT), model, settings, history=history)]
     if method.startswith("qat"):
         return [quantization_aware(model, config, settings)]
@@ -111,7 +109,7 @@ def quantization_aware(model: nn.Module, config: dict, settings: Settings) -> di
         inputs = _each(functools.partial(quantize.ObservedQuantizer, rate=0.01), inputs)
     weights |= {name: quantize.BinaryQuantizer() for name, b in bits.items() if b == 1}
     rounded = quantize.insert_quantizers(model, weights=weights, inputs=inputs)
-    history = _tune(rounded, config, settings, after_step=quantize.QuantAware())
+    history = common.tune(rounded, config, settings, after_step=quantize.QuantAware())
     folded = quantize.fold_quantized(rounded, _example(settings))
     codings = quantize.trained_params(folded)
     for name, b in bits.items():
@@ -265,19 +263,6 @@ def _rounded(model: nn.Module, weights: dict, inputs: dict) -> nn.Module:
     return quantize.store(rounded, weights) if weights else rounded
 
 
-def _tune(model: nn.Module, config: dict, settings: Settings, after_step=None) -> list[dict]:
-    return common.fit(
-        model,
-        config,
-        settings,
-        stage="finetuned",
-        epochs=settings.tune_epochs,
-        lr=settings.tune_lr,
-        transform=common.randaugment(),
-        after_step=after_step,
-    )
-
-
 def _example(settings: Settings) -> torch.Tensor:
     return settings.dataset.test.images[:1]
 
@@ -306,16 +291,9 @@ def main(arguments: list[str] | None = None) -> None:
     options = common.parse(arguments, name=name, presets=PRESETS, description=__doc__)
     settings = common.settings_of(options, PRESETS)
     record = common.open_record(options, settings, name=name, arguments=arguments)
-    journal = options.work / f"{options.record.stem}.jsonl"
-    one = functools.partial(run, settings=settings)
-    desc = f"{name}, {settings.describe()}"
-    with open_executor(options) as executor:
-        for part in (float_configs, tuned_configs, ptq_configs):  # all begin with the first
-            parts = [part(seed) for seed in range(options.seeds)]
-            configs = [config for same in zip(*parts, strict=True) for config in same]
-            finished = sweep(one, configs, journal=journal, executor=executor, desc=desc)
-            for config, rows in finished:
-                common.write_rows(record, {"seed": config["seed"]}, rows)
+    all_parts = (float_configs, tuned_configs, ptq_configs)  # all begin with the first
+    parts = [common.seed_by_seed(part, options.seeds) for part in all_parts]
+    common.run_all(run, parts, settings=settings, options=options, record=record)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from experiments.pruning_latency import BATCH_SIZES, measure, timings
+from experiments.pruning_latency import BATCH_SIZES, check_timing, measure, replaced, timings
 from experiments.quantization_runtimes import Job, Variant, software, variants
 from rac_helpers import data, models, train
 from rac_helpers.quantize.compare import agreement
@@ -101,13 +101,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--turn-s", type=float, default=1.0, help="seconds of a runtime's turn")
     parser.add_argument("--out", type=Path, default=Path("book/results/quantization_latency.json"))
     options = parser.parse_args(arguments)
-    for name, low in {"threads": 1, "rounds": 1, "num_train": 1, "epochs": 0}.items():
+    check_timing(parser, options)
+    for name, low in {"num_train": 1, "epochs": 0}.items():
         if getattr(options, name) < low:
             parser.error(
                 f"--{name.replace('_', '-')} must be at least {low}, got {getattr(options, name)}"
             )
-    if not options.turn_s > 0:
-        parser.error(f"--turn-s must be above 0, got {options.turn_s}")
     if (options.root is None) == (options.data == "folder"):
         parser.error("--root is needed with --data folder, and only there")
     return options
@@ -126,35 +125,25 @@ def command_of(options: argparse.Namespace) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line, measure into a file beside the record, then replace the record."""
     options = parse(arguments)
-    check_writable("--out", options.out)
     torch.set_num_threads(options.threads)
-    partial = options.out.with_suffix(".partial.json")
-    partial.unlink(missing_ok=True)
     dataset = dataset_of(options)
     model = network(options, dataset)
     calibration = dataset.train.images[:CALIBRATION_IMAGES] / 255
     compared = dataset.test.images[:COMPARED_IMAGES] / 255
-    about = f"{dataset.name}: {len(calibration)} images to calibrate, {len(compared)} to compare"
-    record = Record.open(
-        partial, name="quantization_latency", command=command_of(options), data=about
-    )
-    for batch_size in BATCH_SIZES:
-        torch.compiler.reset()  # its limit of shapes for one network; past it all runs eager
-        with tempfile.TemporaryDirectory() as folder:
-            example = calibration[:batch_size].clone()
-            job = Job(model, calibration, example, options.threads, Path(folder))
-            found = variants(job)
-            desc = f"batch {batch_size}"
-            times = measure(
-                {key: variant.module for key, variant in found.items()},
-                example,
-                rounds=options.rounds,
-                turn_s=options.turn_s,
-                desc=desc,
-            )
-            where = {"model": options.model, "batch_size": batch_size, "threads": options.threads}
-            append_rows(record, times, found, images=compared, where=where)
-    os.replace(partial, options.out)
+    data = f"{dataset.name}: {len(calibration)} images to calibrate, {len(compared)} to compare"
+    about = {"command": command_of(options), "data": data}
+    with replaced(options.out, name="quantization_latency", **about) as record:
+        for batch_size in BATCH_SIZES:
+            torch.compiler.reset()  # its limit of shapes for one network; past it all runs eager
+            with tempfile.TemporaryDirectory() as folder:
+                example = calibration[:batch_size].clone()
+                found = variants(Job(model, calibration, example, options.threads, Path(folder)))
+                modules = {key: variant.module for key, variant in found.items()}
+                pace = {"rounds": options.rounds, "turn_s": options.turn_s}
+                times = measure(modules, example, **pace, desc=f"batch {batch_size}")
+                where = {"model": options.model, "batch_size": batch_size}
+                where["threads"] = options.threads
+                append_rows(record, times, found, images=compared, where=where)
 
 
 if __name__ == "__main__":

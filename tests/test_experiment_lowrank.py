@@ -162,7 +162,7 @@ def test_the_split_network_is_trained_from_where_the_cut_left_it(folder):
     assert list(splits_of(small)) == ["block2.0", "block3.0"]
     before = {name: value.clone() for name, value in small.state_dict().items()}
     config = {"method": "channel", "choice": "test", "share": 0.5, "seed": 0}
-    lowrank._tune(small, config, settings)
+    common.tune(small, config, settings)
     changed = [n for n, v in small.state_dict().items() if not torch.equal(v, before[n])]
     assert {"block2.0.first.weight", "block2.0.last.weight"} <= set(changed)
 
