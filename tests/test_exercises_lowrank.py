@@ -3,11 +3,9 @@
 import math
 
 import numpy as np
-import pytest
 import torch
 
-from rac_helpers import exercises, lowrank
-from rac_helpers.exercises import Hint
+from rac_helpers import lowrank
 
 # -- right answers --------------------------------------------------------------------------------
 
@@ -290,56 +288,7 @@ WRONG = {
     ],
 }
 
-PLANTED = [(name, k) for name, answers in WRONG.items() for k in range(len(answers))]
-
-
-@pytest.mark.parametrize(
-    ("name", "answer"), [(name, answer) for name, answers in RIGHT.items() for answer in answers]
-)
-def test_right_answers_in_several_styles_are_accepted(name, answer):
-    assert getattr(exercises, f"check_{name}")(answer) == exercises.CORRECT
-
-
-@pytest.mark.parametrize(("name", "k"), PLANTED)
-def test_typical_mistake_is_rejected_with_its_hint(name, k):
-    wrong, hint = WRONG[name][k]
-    state = torch.get_rng_state()
-    with pytest.raises(Hint, match=hint):
-        getattr(exercises, f"check_{name}")(wrong)
-    assert torch.equal(torch.get_rng_state(), state)
-
 
 OTHER = [None, [1.0], [[1], [2]], "ab", {"a": 1}, {1, 2}, True, 1j, float("nan"), 10**400, float]
 OTHER += [torch.ones(3), np.ones((2, 2)), torch.tensor(True), (None, None), (1, torch.ones(2))]
 OTHER += [torch.ones(16, 16), (torch.tensor(1j), 1), (torch.ones(()), torch.ones(()))]
-
-
-@pytest.mark.parametrize("answer", OTHER, ids=lambda answer: type(answer).__name__)
-@pytest.mark.parametrize("name", WRONG)
-def test_wrong_type_gets_a_hint(name, answer):
-    """Of the answer itself, and of what it returns."""
-    check = getattr(exercises, f"check_{name}")
-    with pytest.raises(Hint):
-        check(lambda *args: answer)
-    with pytest.raises(Hint):
-        check(answer)
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_open_exercise_stays_open(name):
-    def todo(*args):
-        raise NotImplementedError("your turn")
-
-    with pytest.raises(NotImplementedError):
-        getattr(exercises, f"check_{name}")(todo)
-
-
-def test_hints_of_one_exercise_differ():
-    """So that no test above passes by words that all hints share."""
-    for name, answers in WRONG.items():
-        shown = set()
-        for wrong, _ in answers:
-            with pytest.raises(Hint) as caught:
-                getattr(exercises, f"check_{name}")(wrong)
-            shown.add(str(caught.value))
-        assert len(shown) >= 0.6 * len(answers)

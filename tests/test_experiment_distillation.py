@@ -4,37 +4,20 @@ import json
 
 import pytest
 import torch
+from tiny_experiments import TINY, few_digits, run, settings_of
 
-from experiments import common, distillation
-from rac_helpers import data
-from rac_helpers.data import synth_digits
+from experiments import distillation
 from rac_helpers.records import frame, load
 
-TINY = ("--data", "synth_digits", "--num-train", "60", "--epochs", "1", "--tune-epochs", "1")
 WHERE = ["method", "student", "teacher", "transform", "temperature", "alpha"]
-
-
-def run(folder):
-    record = folder / "record.json"
-    distillation.main(
-        [*TINY, "--seeds", "1", "--work", str(folder / "work"), "--record", str(record)]
-    )
-    return record
-
-
-def few_digits(num_train, **_):
-    return synth_digits(num_train, 40, 40)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("distillation")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "synth_digits", few_digits)
-        common.load_dataset.cache_clear()
-        run(folder)
+    with few_digits(40):
+        run(distillation, folder)
         yield folder
-    common.load_dataset.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +25,8 @@ def rows(folder):
     return frame(folder / "record.json")
 
 
-def settings_of(work):
-    options = common.parse(
-        [*TINY, "--work", str(work)],
-        name="distillation",
-        presets=distillation.PRESETS,
-        description="",
-    )
-    return distillation.Settings(**vars(common.settings_of(options, distillation.PRESETS)))
+def own_settings(work):
+    return distillation.Settings(**vars(settings_of(distillation, work)))
 
 
 def test_every_method_is_recorded(rows):
@@ -108,7 +85,7 @@ def test_students_of_a_seed_begin_alike_and_not_as_their_teacher(folder):
         begin.append(student.state_dict())
         return []
 
-    settings = settings_of(folder / "work")
+    settings = own_settings(folder / "work")
     with pytest.MonkeyPatch.context() as patch:
         for method in distillation.LESSONS:
             patch.setitem(distillation.LESSONS, method, watch)
@@ -121,7 +98,7 @@ def test_students_of_a_seed_begin_alike_and_not_as_their_teacher(folder):
 
 
 def test_answers_are_found_by_the_next_student(folder):
-    settings = settings_of(folder / "work")
+    settings = own_settings(folder / "work")
     config = {"method": "kd", "teacher": 16, "transform": "randaugment", "seed": 0}
     assert distillation.answers_file(config, settings).exists()
     teacher = distillation._teacher(config, settings)
@@ -134,7 +111,7 @@ def test_answers_are_found_by_the_next_student(folder):
 
 
 def test_other_pictures_or_teachers_have_other_answers():
-    settings = settings_of("x")
+    settings = own_settings("x")
     config = {"method": "kd", "teacher": 16, "transform": "randaugment", "seed": 0}
     others = [{"method": "ensemble"}, {"teacher": 8}, {"transform": "none"}, {"seed": 1}]
     paths = {distillation.answers_file(config | other, settings) for other in ({}, *others)}
@@ -153,15 +130,15 @@ def test_nothing_is_run_twice_and_the_journal_rebuilds_the_record(folder, monkey
         raise AssertionError("a finished run was run again")
 
     monkeypatch.setattr(distillation, "run", never)
-    run(folder)
+    run(distillation, folder)
     assert load(record)["rows"] == before
-    run(folder)  # and once more with all the rows there
+    run(distillation, folder)  # and once more with all the rows there
     assert load(record)["rows"] == before
     assert {p: p.stat().st_mtime for p in work.glob("*.pt")} == files
 
 
 def test_configurations_differ_and_all_have_a_function():
-    settings = settings_of("x")
+    settings = own_settings("x")
     configs = [
         distillation.complete(config, settings)
         for part in distillation.parts(settings)

@@ -4,51 +4,29 @@ import json
 
 import pytest
 import torch
+from tiny_experiments import TINY, few_digits, run, settings_of
 
 from experiments import common, lowrank
-from rac_helpers import data, metrics
-from rac_helpers.data import synth_digits
+from rac_helpers import metrics
 from rac_helpers.lowrank import splits_of
 from rac_helpers.records import frame, load
-
-TINY = ("--data", "synth_digits", "--num-train", "60", "--epochs", "1", "--tune-epochs", "1")
-
-
-def run(folder):
-    record = folder / "record.json"
-    lowrank.main([*TINY, "--seeds", "1", "--work", str(folder / "work"), "--record", str(record)])
-    return record
-
-
-def few_digits(num_train, **_):
-    return synth_digits(num_train, 40, 40)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lowrank")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "synth_digits", few_digits)
+    with few_digits(40) as patch:
         patch.setattr(lowrank, "TUNED", (0.5,))
         patch.setattr(lowrank, "SCAN", (0.9, 0.5, 0.25, 0.15))
         for method in lowrank.METHODS:
             patch.setitem(lowrank.CUT_SHARES, (method, "uniform"), lowrank.SCAN)
-        common.load_dataset.cache_clear()
-        run(folder)
+        run(lowrank, folder)
         yield folder
-    common.load_dataset.cache_clear()
 
 
 @pytest.fixture(scope="module")
 def rows(folder):
     return frame(folder / "record.json")
-
-
-def settings_of(work):
-    options = common.parse(
-        [*TINY, "--work", str(work)], name="lowrank", presets=lowrank.PRESETS, description=""
-    )
-    return common.settings_of(options, lowrank.PRESETS)
 
 
 def test_every_method_is_recorded(rows):
@@ -103,7 +81,7 @@ def test_iterations_keep_more_energy_at_the_same_weights(rows):
 
 
 def test_chosen_ranks_are_in_the_record(rows):
-    layers = lowrank.split_layers(settings_of("x").build(seed=0))
+    layers = lowrank.split_layers(settings_of(lowrank, "x").build(seed=0))
     chosen = rows[rows["choice"].isin(["energy", "validated"])]
     for method, own in chosen.groupby("method"):
         ends = ("_in", "_out") if method == "tucker" else ("",)
@@ -132,14 +110,14 @@ def test_nothing_is_run_twice_and_the_journal_rebuilds_the_record(folder, monkey
         raise AssertionError("a finished run was run again")
 
     monkeypatch.setattr(lowrank, "run", never)
-    run(folder)
+    run(lowrank, folder)
     assert load(record)["rows"] == before
     assert {p: p.stat().st_mtime for p in work.glob("*.pt")} == checkpoints
     assert len(checkpoints) == 1 + len(lowrank.tuned_configs(0))
 
 
 def test_first_convolution_and_last_layer_stay_whole():
-    model = settings_of("x").build(seed=0)
+    model = settings_of(lowrank, "x").build(seed=0)
     assert lowrank.split_layers(model) == ["block2.0", "block3.0"]
     ranks = lowrank.uniform(model, lowrank.SPLITS["spatial"], ["block3.0"])(0.5)
     assert list(ranks) == ["block3.0"]
@@ -147,7 +125,7 @@ def test_first_convolution_and_last_layer_stay_whole():
 
 def test_the_split_network_is_trained_from_where_the_cut_left_it(folder):
     """No step of training: fine-tuned is what was cut."""
-    settings = settings_of(folder / "work")
+    settings = settings_of(lowrank, folder / "work")
     model, _ = common.trained(0, settings)
     [row] = lowrank.split_rows(
         model,

@@ -4,35 +4,20 @@ import json
 
 import pytest
 import torch
+from tiny_experiments import TINY, few_digits, run, settings_of
 
 from experiments import common, pruning
 from rac_helpers import models, prune, train
-from rac_helpers.data import synth_digits
 from rac_helpers.records import frame, load
 from rac_helpers.train.checkpoint import _read
-
-TINY = ("--data", "synth_digits", "--num-train", "60", "--epochs", "1", "--tune-epochs", "1")
-
-
-def run(folder):
-    record = folder / "record.json"
-    pruning.main([*TINY, "--seeds", "1", "--work", str(folder / "work"), "--record", str(record)])
-    return record
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pruning")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pruning.data, "synth_digits", few_digits)
-        common.load_dataset.cache_clear()
-        run(folder)
+    with few_digits(100):
+        run(pruning, folder)
         yield folder
-    common.load_dataset.cache_clear()
-
-
-def few_digits(num_train, **_):
-    return synth_digits(num_train, 100, 100)
 
 
 @pytest.fixture(scope="module")
@@ -115,13 +100,7 @@ def test_all_runs_of_a_seed_cut_the_same_network(folder, rows):
     after = rows[rows["stage"].eq("cut") & rows["method"].eq("magnitude-global")]
     assert after[after["sparsity"] == 0.5]["num_magnitude_bins"].tolist() == [31, 11]
     trained = pruning.trained
-    options = common.parse(
-        [*TINY, "--work", str(folder / "work")],
-        name="pruning",
-        presets=pruning.PRESETS,
-        description="",
-    )
-    settings = common.settings_of(options, pruning.PRESETS)
+    settings = settings_of(pruning, folder / "work")
     config = {"method": "magnitude-global", "sparsity": 0.5, "num_magnitude_bins": 31, "seed": 0}
     first, _ = trained(config, settings)
     second, _ = trained(config | {"sparsity": 0.9}, settings)
@@ -134,7 +113,7 @@ def test_nothing_is_run_twice_and_the_journal_rebuilds_the_record(folder):
     record, work = folder / "record.json", folder / "work"
     before, checkpoints = load(record)["rows"], {p: p.stat().st_mtime for p in work.glob("*.pt")}
     record.unlink()
-    run(folder)
+    run(pruning, folder)
     assert load(record)["rows"] == before
     assert {p: p.stat().st_mtime for p in work.glob("*.pt")} == checkpoints
 

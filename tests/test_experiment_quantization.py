@@ -4,36 +4,19 @@ import json
 
 import pytest
 import torch
+from tiny_experiments import TINY, few_digits, run, settings_of
 
 from experiments import common, quantization
-from rac_helpers import data, quantize
-from rac_helpers.data import synth_digits
+from rac_helpers import quantize
 from rac_helpers.records import frame, load
-
-TINY = ("--data", "synth_digits", "--num-train", "60", "--epochs", "1", "--tune-epochs", "1")
-
-
-def run(folder):
-    record = folder / "record.json"
-    quantization.main(
-        [*TINY, "--seeds", "1", "--work", str(folder / "work"), "--record", str(record)]
-    )
-    return record
-
-
-def few_digits(num_train, **_):
-    return synth_digits(num_train, 40, 40)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("quantization")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "synth_digits", few_digits)
-        common.load_dataset.cache_clear()
-        run(folder)
+    with few_digits(40):
+        run(quantization, folder)
         yield folder
-    common.load_dataset.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -84,19 +67,9 @@ def test_fewer_bits_take_fewer_bytes(rows):
 def test_mixed_bits_are_in_the_record(rows):
     [names] = {tuple(c for c in rows if c.startswith("bits ")) for _ in (0,)}
     mixed = rows[rows["method"].eq("mixed")]
-    assert len(names) == len(quantize.quantizable(settings_of("x").build(seed=0)))
+    assert len(names) == len(quantize.quantizable(settings_of(quantization, "x").build(seed=0)))
     assert mixed[list(names)].isin(quantization.BITS).all(axis=None)
     assert rows[~rows["method"].eq("mixed")][list(names)].isna().all(axis=None)
-
-
-def settings_of(work):
-    options = common.parse(
-        [*TINY, "--work", str(work)],
-        name="quantization",
-        presets=quantization.PRESETS,
-        description="",
-    )
-    return common.settings_of(options, quantization.PRESETS)
 
 
 def test_training_curves_are_in_the_record(folder):
@@ -110,7 +83,7 @@ def test_training_curves_are_in_the_record(folder):
 def test_all_begin_with_the_same_network(folder):
     checkpoints = list((folder / "work").glob("*.pt"))
     assert len(checkpoints) == 2 + len(quantization.QAT_BITS) + len(quantization.OBSERVED_BITS)
-    settings = settings_of(folder / "work")
+    settings = settings_of(quantization, folder / "work")
     before = {path: path.stat().st_mtime for path in checkpoints}
     one, history = common.trained(0, settings)
     two, _ = common.trained(0, settings)
@@ -129,15 +102,15 @@ def test_nothing_is_run_twice_and_the_journal_rebuilds_the_record(folder, monkey
         raise AssertionError("a finished run was run again")
 
     monkeypatch.setattr(quantization, "run", never)
-    run(folder)
+    run(quantization, folder)
     assert load(record)["rows"] == before
-    run(folder)  # and once more with all the rows there
+    run(quantization, folder)  # and once more with all the rows there
     assert load(record)["rows"] == before
     assert {p: p.stat().st_mtime for p in work.glob("*.pt")} == checkpoints
 
 
 def test_first_and_last_layer_keep_eight_bits():
-    model = settings_of("x").build(seed=0)
+    model = settings_of(quantization, "x").build(seed=0)
     for bits in (1, 4, 8, 10):
         chosen = list(quantization.layer_bits(model, bits).values())
         assert chosen[0] == chosen[-1] == max(8, bits)
@@ -155,7 +128,7 @@ def test_configurations_differ_and_all_have_a_function():
 def test_other_settings_have_other_checkpoints():
     from dataclasses import replace
 
-    settings = settings_of("x")
+    settings = settings_of(quantization, "x")
     config = {"method": "qat", "seed": 0}
     others = [
         replace(settings, **{name: value})
