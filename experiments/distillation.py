@@ -89,14 +89,15 @@ def parts(settings: Settings) -> list[list[dict]]:
     grid += [_kd(large, alpha=a) for a in ALPHAS]
     others = [{"method": "printed", "alpha": PRINTED_ALPHA, "teacher": large}]
     others += [_kd(large) | {"method": "ensemble"}]
-    others += [{"method": name, "teacher": large} for name in WEIGHTS]
-    last = ("teacher-ensemble", large), ("teacher", small)
+    inside = [{"method": name, "teacher": large} for name in WEIGHTS]
+    more = ("teacher", small), ("teacher-ensemble", large)
     return [
         [{"method": "teacher", "teacher": large}],
         first,
         [{"method": "none"} | plain, _kd(large) | plain, *grid],
-        [*others, *({"method": name, "teacher": w} for name, w in last)],
+        [*({"method": name, "teacher": w} for name, w in more), *others],
         [_kd(small)],
+        inside,
     ]
 
 
