@@ -1,4 +1,4 @@
-"""What a chapter shows besides explorers: pictures, the package's own code, transcripts."""
+"""What a chapter shows besides explorers: pictures, code, transcripts, numbers in the text."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import base64
 import html
 import inspect
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from IPython.display import Markdown
 
 from rac_helpers.explore import Frame
 from rac_helpers.explore.picture import encode, img_tag, png_bytes
+from rac_helpers.metrics import paired_difference
 
 
 class Picture:
@@ -137,6 +139,84 @@ def transcript(steps: Sequence[Mapping[str, str]]) -> Markdown:
         parts.append(f"```python\n{step['code']}\n```")
         parts.append(f"```text\n{step['output']}\n```")
     return Markdown("\n\n".join(parts))
+
+
+def put(**values: Any) -> None:
+    """Hand numbers and words to the text of a chapter, where ``{glue:text}`` takes them by name.
+
+    Parameters
+    ----------
+    **values
+        NumPy's numbers become Python's: so a word in the text does not read ``np.float64(0.5)``.
+
+    Examples
+    --------
+    >>> put(accuracy=0.5)  # in the text: {glue:text}`accuracy:.2f`
+    """
+    from myst_nb import glue  # late: it brings all of Sphinx, and only a chapter needs it
+
+    for name, value in values.items():
+        glue(name, value.item() if isinstance(value, np.generic) else value, display=False)
+
+
+def versus(ours: Iterable[float], theirs: Iterable[float]) -> dict[str, float | str]:
+    """Compare two lists of scores, seed by seed, as a row of a table.
+
+    Parameters
+    ----------
+    ours, theirs : iterable of float
+        Equally many, at least two, in the same order of seeds.
+
+    Returns
+    -------
+    dict
+        ``points``: the mean of the differences; ``from`` and ``to``: its 95 % t interval;
+        ``first is``: "higher" or "lower" if the interval does not hold 0, else "cannot be told
+        apart".
+
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`rac_helpers.metrics.paired_difference`.
+
+    Examples
+    --------
+    >>> versus([82, 83, 82.5], [80, 81, 80.5])["first is"]
+    'higher'
+    >>> versus([82, 83], [83, 82])["first is"]
+    'cannot be told apart'
+    """
+    gap = paired_difference(list(ours), list(theirs))
+    unsure = "cannot be told apart"
+    word = "higher" if gap.low > 0 else "lower" if gap.high < 0 else unsure
+    return {"points": gap.mean, "from": gap.low, "to": gap.high, "first is": word}
+
+
+def pm(values: Sequence[float]) -> str:
+    """Write mean and standard deviation with two digits.
+
+    Parameters
+    ----------
+    values : sequence of float
+        At least two.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ValueError
+        If there are fewer: one value has no spread.
+
+    Examples
+    --------
+    >>> pm([82.0, 83.0, 84.0])
+    '83.00 ± 1.00'
+    """
+    if len(values) < 2:
+        raise ValueError(f"values must hold at least 2 numbers, got {len(values)}")
+    return f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
 
 
 def _path(module: str) -> str:

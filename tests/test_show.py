@@ -4,6 +4,8 @@ import ast
 import json
 from pathlib import Path
 
+import myst_nb
+import numpy as np
 import pytest
 import torch
 
@@ -62,3 +64,32 @@ def test_picture_takes_axes_and_figures():
 def test_picture_wants_a_caption():
     with pytest.raises(ValueError, match="caption must not be an empty string"):
         show.picture(torch.zeros(3, 8, 8, dtype=torch.uint8), " ")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "word"),
+    [([1, 2, 2.9], "higher"), ([3, 4, 5.1], "lower"), ([3, 2, 4], "cannot be told apart")],
+)
+def test_a_difference_is_named_only_if_its_interval_does_not_hold_zero(theirs, word):
+    row = show.versus([2, 3, 4], theirs)
+    assert row["first is"] == word
+    assert row["from"] < row["points"] < row["to"]
+    assert row["points"] == pytest.approx(3 - sum(theirs) / 3)
+
+
+def test_versus_takes_what_can_be_iterated_once():
+    assert show.versus(iter([2, 3]), iter([1, 2.5])) == show.versus([2, 3], [1, 2.5])
+
+
+def test_pm_writes_mean_and_spread_of_a_sample():
+    assert show.pm(np.array([1.0, 3.0])) == "2.00 ± 1.41"
+    with pytest.raises(ValueError, match="at least 2 numbers, got 1"):
+        show.pm([82.0])
+
+
+def test_put_hands_plain_numbers_to_the_text(monkeypatch):
+    given = {}
+    monkeypatch.setattr(myst_nb, "glue", lambda name, value, display: given.update({name: value}))
+    show.put(score=np.float64(0.5), count=np.int64(3), word="higher")
+    assert given == {"score": 0.5, "count": 3, "word": "higher"}
+    assert [type(value) for value in given.values()] == [float, int, str]

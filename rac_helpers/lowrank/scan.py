@@ -86,12 +86,15 @@ def rank_scan(
         with progress_bar(total=len(tries) + 1, desc="rank scan", progress=progress) as bar:
             whole = accuracy(model, validation, batch_size=batch_size)
             bar.update()
+            kinds = {name: split_for(layer, split) for name, layer in found.items()}
+            kept = {name: kinds[name].energies(layer) for name, layer in found.items()}
             for name, share, rank in tries:
                 small = factorize(model, {name: rank}, split=split)
                 now = accuracy(small, validation, batch_size=batch_size)
                 bar.update()
                 row = {"layer": name, "share": share, "rank": rank}
-                row |= _numbers(found[name], rank, split)
+                row["weights"] = kinds[name].count_weights(found[name], rank)
+                row["energy"] = kept[name][rank]
                 yield row | {"accuracy": now, "drop": whole - now}
 
     return measured()
@@ -140,8 +143,3 @@ def smallest_ranks(rows: Iterable[Row], *, max_drop: float) -> dict[str, Rank]:
             smallest[row["layer"]] = row["rank"]
     order = dict.fromkeys(row["layer"] for row in rows)
     return {name: smallest[name] for name in order if name in smallest}
-
-
-def _numbers(layer: nn.Module, rank: Rank, split: type[LayerSplit]) -> Row:
-    kind = split_for(layer, split)
-    return {"weights": kind.count_weights(layer, rank), "energy": kind.energies(layer)[rank]}
