@@ -40,7 +40,7 @@ SPLITS = {
     "tucker-hooi": lowrank.HooiSplit,
 }
 METHODS = ("channel", "spatial", "tucker")
-TUNED = (0.5, 0.25, 0.15)  # in the order of the runs
+TUNED = (0.5, 0.25)  # in the order of the runs
 SCAN = (0.9, 0.75, 0.6, 0.5, 0.35, 0.25, 0.15, 0.1)  # straight after the split
 CHOSEN = (0.5, 0.25, 0.15)  # where the choice by energy, and iterations, are compared
 VALIDATED = (0.5, 0.25)
@@ -76,8 +76,7 @@ def cut_configs(seed: int) -> list[dict]:
 def tuned_configs(seed: int) -> list[dict]:
     """Return the runs with training, those that the course needs most first."""
     pairs = [("uniform", share, method) for share in TUNED for method in METHODS]
-    pairs.insert(2 * len(METHODS), ("validated", CHOICE_TUNED, "spatial"))
-    pairs += [("energy", CHOICE_TUNED, method) for method in METHODS]
+    pairs += [(choice, CHOICE_TUNED, "spatial") for choice in ("validated", "energy")]
     configs = [{"method": m, "choice": c, "share": s, "stage": "finetuned"} for c, s, m in pairs]
     return [config | {"seed": seed} for config in ({"method": "float-longer"}, *configs)]
 
