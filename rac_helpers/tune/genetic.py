@@ -182,7 +182,9 @@ class Genetic:
         self.space, self._generator = space, check_generator(generator)
         self.population = check_int("population", population, low=2)
         self._size = check_int("tournament_size", tournament_size, low=1, high=population)
-        self._probability = check_number("mutation_probability", mutation_probability, low=0)
+        self._probability = check_number(
+            "mutation_probability", mutation_probability, low=0, high=1
+        )
         self._std = check_number("mutation_std", mutation_std, low=0)
         self._points: list[torch.Tensor] = []  # of the members, and their scores
         self._scores: list[float] = []
@@ -210,12 +212,12 @@ class Genetic:
         return self.space.draw_point(generator=self._generator)
 
     def _breed(self) -> torch.Tensor:
+        """Choose two parents, one after the other: with itself, nobody has anything new."""
         scores = torch.tensor(self._scores, dtype=torch.float64)
-        one, other = (
-            self._points[tournament(scores, self._size, generator=self._generator)]
-            for _ in range(2)
-        )
-        child = blend(one, other, generator=self._generator)
+        one = tournament(scores, self._size, generator=self._generator)
+        scores[one] = -torch.inf
+        other = tournament(scores, max(2, self._size), generator=self._generator)
+        child = blend(self._points[one], self._points[other], generator=self._generator)
         return mutate(child, self._probability, self._std, generator=self._generator)
 
     def _select(self) -> None:

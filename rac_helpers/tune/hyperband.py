@@ -164,7 +164,7 @@ def hyperband(
     seed : int
         The trials and their seeds follow from it.
     **where
-        ``journal``, ``executor``, ``desc``, ``progress`` of :func:`rac_helpers.sweep.sweep`.
+        ``journal``, ``executor``, ``desc`` of :func:`rac_helpers.sweep.sweep`.
 
     Returns
     -------

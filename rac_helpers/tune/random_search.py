@@ -32,7 +32,7 @@ class RandomSearch:
     ...     Space({"batch_size": Choice((32, 64))}), generator=torch.Generator().manual_seed(0)
     ... )
     >>> [strategy.ask()["batch_size"] for _ in range(4)]
-    [32, 64, 32, 64]
+    [64, 64, 32, 64]
     """
 
     def __init__(self, space: Space, *, generator: torch.Generator) -> None:

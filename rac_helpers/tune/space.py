@@ -44,7 +44,7 @@ class Real:
 
     def __post_init__(self) -> None:
         for name in ("low", "high"):
-            check_number(name, getattr(self, name))
+            object.__setattr__(self, name, check_number(name, getattr(self, name)))
         _check_order(self.low, self.high, 0 if self.log else None)
 
     def value(self, unit: float) -> float:
@@ -129,11 +129,11 @@ class Space:
 
     Examples
     --------
-    >>> space = Space({"lr": Real(0.01, 1, log=True), "batch_size": Choice((32, 64))})
+    >>> space = Space({"momentum": Real(0, 1), "batch_size": Choice((32, 64))})
     >>> space.config(torch.tensor([0.5, 0.9]))
-    {'lr': 0.1, 'batch_size': 64}
+    {'momentum': 0.5, 'batch_size': 64}
     >>> sorted(space.draw(generator=torch.Generator().manual_seed(0)))
-    ['batch_size', 'lr']
+    ['batch_size', 'momentum']
     """
 
     def __init__(self, parameters: Mapping[str, Parameter]) -> None:
