@@ -55,45 +55,45 @@ def search(
 ) -> list[Trial]:
     """Try ``num_trials`` configurations and return them in order.
 
-        Parameters
-        ----------
-        run : callable
-            ``run(config)`` returns a dict with ``"score"``, a finite number; higher is better. In
-            ``config`` are the parameters, ``"trial"`` (0, 1, ...) and ``"seed"``, its own for each
-            trial. A training that diverges should return its worst score, not raise.
-        strategy : Strategy
-            ``RandomSearch``, ``Genetic`` or ``Tpe``. A fresh one, also to resume.
-        num_trials : int
-            At least 1.
-        seed : int
-            The trials' seeds follow from it and their numbers.
-        at_once : int
-            How many are asked for before the first is told, at least 1. As many can run at the same
-            time; the more, the less each knows. A genetic search has its population here.
-        journal, executor, desc, progress
-            As in :func:`rac_helpers.sweep.sweep`. Another seed or strategy needs another journal.
+    Parameters
+    ----------
+    run : callable
+        ``run(config)`` returns a dict with ``"score"``, a finite number; higher is better. In
+        ``config`` are the parameters, ``"trial"`` (0, 1, ...) and ``"seed"``, its own for each
+        trial. A training that diverges should return its worst score, not raise.
+    strategy : Strategy
+        ``RandomSearch``, ``Genetic`` or ``Tpe``. A fresh one, also to resume.
+    num_trials : int
+        At least 1.
+    seed : int
+        The trials' seeds follow from it and their numbers.
+    at_once : int
+        How many are asked for before the first is told, at least 1. As many can run at the same
+        time; the more, the less each knows. A genetic search has its population here.
+    journal, executor, desc, progress
+        As in :func:`rac_helpers.sweep.sweep`. Another seed or strategy needs another journal.
 
-        Returns
-        -------
-        list of Trial
-            In the order in which they were asked for.
+    Returns
+    -------
+    list of Trial
+        In the order in which they were asked for.
 
-        Raises
-        ------
-        TypeError, ValueError
-            If an argument or a result is not as described.
-        RuntimeError
-            If a run fails.
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument or a result is not as described.
+    RuntimeError
+        If a run fails.
 
-        Examples
-        --------
-        >>> from rac_helpers._progress import progress_bar
-    from rac_helpers.rng import make_generator
-        >>> from rac_helpers.tune import RandomSearch, Real, Space, best_trial
-        >>> strategy = RandomSearch(Space({"x": Real(0, 1)}), generator=make_generator(0))
-        >>> trials = search(lambda c: {"score": -abs(c["x"] - 0.5)}, strategy, num_trials=20, seed=0)
-        >>> abs(best_trial(trials).config["x"] - 0.5) < 0.1
-        True
+    Examples
+    --------
+    >>> from rac_helpers.rng import make_generator
+    >>> from rac_helpers.tune import RandomSearch, Real, Space, best_trial
+    >>> strategy = RandomSearch(Space({"x": Real(0, 1)}), generator=make_generator(0))
+    >>> run = lambda config: {"score": -abs(config["x"] - 0.5)}
+    >>> trials = search(run, strategy, num_trials=20, seed=0)
+    >>> abs(best_trial(trials).config["x"] - 0.5) < 0.1
+    True
     """
     check_int("num_trials", num_trials, low=1)
     check_int("at_once", at_once, low=1)
