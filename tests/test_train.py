@@ -262,6 +262,41 @@ def test_after_step_counts_and_its_zeros_hold():
     assert net.conv.weight[1].all()
 
 
+def test_before_step_sees_the_gradients_of_the_step_to_come_and_may_change_them():
+    steps = []
+
+    def only_the_first(model, step):
+        steps.append(step)
+        assert all(value.grad is not None for value in model.parameters())
+        assert not torch.is_grad_enabled()
+        if step > 1:
+            for value in model.parameters():
+                value.grad.zero_()
+
+    def nothing_more(model, step):
+        weights.append(model.conv.weight.clone())
+
+    weights = []
+    hooks = {"before_step": only_the_first, "after_step": nothing_more}
+    job(None, epochs=2, momentum=0, weight_decay=0, **hooks)
+    assert steps == list(range(1, 9))
+    assert all(torch.equal(weights[0], later) for later in weights)
+    assert not torch.equal(weights[0], make_net().conv.weight)
+
+
+def test_a_checkpoint_of_before_before_step_fits_a_training_without_it(tmp_path):
+    plain = {"epochs": 1, "batch_size": 16, "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
+    rest = {"transform": None, "loss_fn": None, "after_step": None, "seed": 3}
+    settings = plain | rest | {"patience": None}
+    net, path = make_net(), tmp_path / "run.pt"
+    store = Checkpoint.of(
+        path, net, settings, train=make_split(), validation=make_split(30, seed=1)
+    )
+    history = [{"epoch": 1, "val_accuracy": 0.5}]
+    store.save(net, torch.optim.SGD(net.parameters(), 0.1), history, None)
+    assert job(path, epochs=1, transform=None, after_step=None)[1] == history
+
+
 def test_frozen_parameters_stay():
     net = make_net()
     net.conv.requires_grad_(False)
@@ -378,6 +413,7 @@ def test_resume_equals_unbroken_wherever_it_broke(last_step, patience):
         ({"seed": 4}, "seed was 3, is 4"),
         ({"patience": 2}, "patience was None, is 2"),
         ({"transform": None}, "transform was <function shift> "),
+        ({"before_step": lambda model, step: None}, "before_step was None, is <func"),
         ({"loss_fn": lambda logits, labels, images: logits.mean()}, "loss_fn was None, is <func"),
         ({"model": make_net(4)}, "model was Net "),
     ],

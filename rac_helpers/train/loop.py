@@ -1,8 +1,9 @@
 """Train an image classifier: one plain loop that knows no method.
 
-Methods enter through three doors: ``transform`` changes the images (augmentation), ``loss_fn``
-the goal (distillation), ``after_step`` the weights (pruning masks). The recipe is the usual one
-for small networks: SGD with Nesterov momentum, and a learning rate that falls along a cosine.
+Methods enter through four doors: ``transform`` changes the images (augmentation), ``loss_fn``
+the goal (distillation), ``before_step`` the gradients (clipping), ``after_step`` the weights
+(pruning masks). The recipe is the usual one for small networks: SGD with Nesterov momentum, and a
+learning rate that falls along a cosine.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ def fit(
     weight_decay: float = 5e-4,
     transform: Callable[..., torch.Tensor] | None = None,
     loss_fn: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+    before_step: Callable[[nn.Module, int], object] | None = None,
     after_step: Callable[[nn.Module, int], object] | None = None,
     patience: int | None = None,
     checkpoint: str | os.PathLike | None = None,
@@ -75,6 +77,10 @@ def fit(
     loss_fn : callable, optional
         ``loss_fn(logits, labels, images)`` returns a scalar; default cross-entropy. The
         validation loss is cross-entropy always.
+    before_step : callable, optional
+        ``before_step(model, step)`` between the backward pass and the step, to look at the
+        gradients or change them in place. Else as ``after_step``, with the number of the step to
+        come.
     after_step : callable, optional
         ``after_step(model, step)`` after each step, without gradients. ``step`` counts the steps
         done (1, 2, ...) and counts on after a resume. What it must remember belongs into the
@@ -129,14 +135,13 @@ def fit(
     >>> [row["epoch"] for row in history], history[-1]["val_accuracy"]
     ([1, 2, 3], 1.0)
     """
-    recipe = Recipe(
-        epochs, batch_size, lr, momentum, weight_decay, transform, loss_fn, after_step, seed
-    )
+    doors = (transform, loss_fn, before_step, after_step)
+    recipe = Recipe(epochs, batch_size, lr, momentum, weight_decay, *doors, seed)
     patience = None if patience is None else check_int("patience", patience, low=1)
     check_split("train", train, model=model)
     check_split("validation", validation, model=model)
     optimizer = recipe.optimizer(model)
-    settings = vars(recipe) | {"patience": patience}
+    settings = recipe.settings() | {"patience": patience}
     store = Checkpoint.of(checkpoint, model, settings, train=train, validation=validation)
     history, best = store.resume(model, optimizer)
     todo = (recipe.epochs - len(history)) * math.ceil(len(train[1]) / recipe.batch_size)
@@ -201,11 +206,16 @@ def _step(
     _check_finite(loss.item(), f"in epoch {epoch}, step {step}")
     optimizer.zero_grad()
     loss.backward()
+    _call(recipe.before_step, model, step)
     optimizer.step()
-    if recipe.after_step is not None:
-        with torch.no_grad():
-            recipe.after_step(model, step)
+    _call(recipe.after_step, model, step)
     return loss.item(), count_hits(logits, labels)
+
+
+def _call(hook: Callable | None, model: nn.Module, step: int) -> None:
+    if hook is not None:
+        with torch.no_grad():
+            hook(model, step)
 
 
 def evaluate(model: nn.Module, split: Split, *, batch_size: int = 500) -> dict[str, float]:

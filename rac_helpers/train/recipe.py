@@ -25,6 +25,7 @@ class Recipe:
     weight_decay: float
     transform: Callable | None
     loss_fn: Callable | None
+    before_step: Callable | None
     after_step: Callable | None
     seed: int
 
@@ -41,10 +42,15 @@ class Recipe:
             raise ValueError("lr must be a finite number > 0, got 0")
         for name, value in plain.items():
             object.__setattr__(self, name, value)  # a checkpoint cannot hold numbers of numpy
-        for name in ("transform", "loss_fn", "after_step"):
+        for name in ("transform", "loss_fn", "before_step", "after_step"):
             value = getattr(self, name)
             if value is not None and not callable(value):
                 raise TypeError(f"{name} must be callable or None, got {value!r}")
+
+    def settings(self) -> dict[str, object]:
+        """Return what a checkpoint compares; older ones know nothing of ``before_step``."""
+        unused = {"before_step"} if self.before_step is None else set()
+        return {name: value for name, value in vars(self).items() if name not in unused}
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """SGD over the parameters that are not frozen."""
