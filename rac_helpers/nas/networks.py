@@ -21,9 +21,7 @@ from rac_helpers.rng import scoped_seed
 
 def _unit(in_channels: int, out_channels: int, kernel: int = 1, **options: int) -> list[nn.Module]:
     """Convolution and normalization, the size of the picture kept (or halved, by a stride)."""
-    conv = nn.Conv2d(
-        in_channels, out_channels, kernel, padding=kernel // 2, bias=False, **options
-    )
+    conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False, **options)
     return [conv, nn.BatchNorm2d(out_channels)]
 
 

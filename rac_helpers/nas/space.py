@@ -1,7 +1,7 @@
 """The search space: which genomes there are, and how to move among them.
 
-A genome is a tuple of whole numbers, one for each gene: which of its choices is taken. Tuples cannot
-be changed, so no two genomes can share a part by accident.
+A genome is a tuple of whole numbers, one for each gene: which of its choices is taken. Tuples
+cannot be changed, so no two genomes can share a part by accident.
 """
 
 from __future__ import annotations
