@@ -88,7 +88,7 @@ def successive_halving(
     Returns
     -------
     Halving
-        Its last rung has trained for ``max_epochs``, or holds one genome and has as well.
+        Its last rung was trained for ``max_epochs``.
 
     Raises
     ------

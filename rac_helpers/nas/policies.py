@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -32,9 +32,6 @@ class Policy(nn.Module):
     def sample(self, *, generator: torch.Generator) -> Genome:
         """Draw one genome."""
 
-    def _log_softmax(self, logits: torch.Tensor) -> torch.Tensor:
-        return logits.masked_fill(self.impossible, -torch.inf).log_softmax(-1)
-
 
 class IndependentPolicy(Policy):
     """One softmax for each gene; what one gene chooses says nothing about the others.
@@ -60,12 +57,12 @@ class IndependentPolicy(Policy):
 
     def forward(self, genomes: Sequence[Genome]) -> torch.Tensor:
         """Return the same distributions for every genome."""
-        return self._log_softmax(self.logits).expand(len(genomes), -1, -1)
+        return _log_softmax(self.logits, self.impossible).expand(len(genomes), -1, -1)
 
     def sample(self, *, generator: torch.Generator) -> Genome:
         """Draw one genome."""
         with torch.no_grad():
-            p = self._log_softmax(self.logits).exp()
+            p = _log_softmax(self.logits, self.impossible).exp()
         return tuple(torch.multinomial(p, 1, generator=generator).flatten().tolist())
 
 
@@ -105,29 +102,37 @@ class LSTMPolicy(Policy):
         genes, choices = self.impossible.shape
         check_generator(generator)
         with scoped_seed(int(torch.randint(2**62, (), generator=generator))):
-            self.lstm = nn.LSTM(hidden_size, hidden_size, batch_first=True)
-        self.start = nn.Parameter(torch.zeros(1, 1, hidden_size))
+            self.cell = nn.LSTMCell(hidden_size, hidden_size)
+        self.start = nn.Parameter(torch.zeros(hidden_size))
         noise = torch.randn(2, genes, choices, hidden_size, generator=generator)
         self.embedding = nn.Parameter(noise[0] / hidden_size**0.5)
         self.heads = nn.Parameter(noise[1] / hidden_size)  # all choices begin nearly even
 
     def forward(self, genomes: Sequence[Genome]) -> torch.Tensor:
         """Return the distributions of each genome's genes, given the choices before them."""
-        return self._all(torch.tensor(genomes))
+        taken = torch.tensor(genomes)  # (n, genes)
+        return self._unroll(len(genomes), lambda place, _: taken[:, place])[1]
 
     def sample(self, *, generator: torch.Generator) -> Genome:
         """Draw one genome, gene after gene."""
-        chosen = torch.zeros(1, len(self.impossible), dtype=torch.int64)
-        with torch.no_grad():
-            for place in range(len(self.impossible)):  # zeros behind it are not looked at
-                p = self._all(chosen)[0, place].exp()
-                chosen[0, place] = torch.multinomial(p, 1, generator=generator)[0]
-        return tuple(chosen[0].tolist())
 
-    def _all(self, chosen: torch.Tensor) -> torch.Tensor:
-        """int64 (n, genes) -> log-probabilities (n, genes, choices)."""
-        places = torch.arange(chosen.shape[1])
-        seen = self.embedding[places, chosen][:, :-1]  # (n, genes - 1, hidden)
-        inputs = torch.cat([self.start.expand(len(chosen), 1, -1), seen], dim=1)
-        states = self.lstm(inputs)[0]  # (n, genes, hidden)
-        return self._log_softmax(torch.einsum("ngh,gch->ngc", states, self.heads))
+        def draw(_: int, log_p: torch.Tensor) -> torch.Tensor:
+            return torch.multinomial(log_p.exp(), 1, generator=generator)[:, 0]
+
+        with torch.no_grad():
+            return tuple(self._unroll(1, draw)[0][0].tolist())
+
+    def _unroll(self, count: int, choose: Callable) -> tuple[torch.Tensor, torch.Tensor]:
+        """Go from gene to gene; return choices (n, genes), and log-probabilities as `forward`."""
+        x, state, steps = self.start.expand(count, -1), None, []
+        for place, (head, impossible) in enumerate(zip(self.heads, self.impossible, strict=True)):
+            state = self.cell(x, state)
+            log_p = _log_softmax(state[0] @ head.T, impossible)  # (n, choices)
+            steps.append((choose(place, log_p), log_p))
+            x = self.embedding[place, steps[-1][0]]
+        choices, log_p = zip(*steps, strict=True)
+        return torch.stack(choices, 1), torch.stack(log_p, 1)
+
+
+def _log_softmax(logits: torch.Tensor, impossible: torch.Tensor) -> torch.Tensor:
+    return logits.masked_fill(impossible, -torch.inf).log_softmax(-1)
