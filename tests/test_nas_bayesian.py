@@ -78,7 +78,9 @@ def test_the_likelihood_tells_noise_from_structure():
 @settings(deadline=None, max_examples=40)
 @given(st.floats(-2, 2), st.floats(0.05, 2), st.floats(-2, 2))
 def test_expected_improvement_is_the_mean_of_what_exceeds_the_best(mean, std, best):
-    ours = expected_improvement(torch.tensor([mean]).double(), torch.tensor([std]).double(), best)
+    ours = expected_improvement(
+        torch.tensor([mean], dtype=torch.float64), torch.tensor([std], dtype=torch.float64), best
+    )
     low, high = max(best, mean - 10 * std), max(best, mean + 10 * std)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", integrate.IntegrationWarning)
@@ -88,7 +90,7 @@ def test_expected_improvement_is_the_mean_of_what_exceeds_the_best(mean, std, be
 
 @given(st.floats(-5, 5), st.floats(-5, 5))
 def test_without_spread_the_improvement_is_certain(mean, best):
-    ours = expected_improvement(torch.tensor([mean]).double(), torch.zeros(1).double(), best)
+    ours = expected_improvement(torch.tensor([mean], dtype=torch.float64), torch.zeros(1), best)
     assert ours.item() == pytest.approx(max(mean - best, 0), abs=1e-11)
 
 

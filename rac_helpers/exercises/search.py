@@ -93,16 +93,16 @@ joins, one must go
 
 
 def check_pareto_front(
-    pareto_front: Callable[[list[float], list[float]], Sequence[int]],
+    pareto_front: Callable[[list[tuple[float, float]]], Sequence[int]],
 ) -> str:
-    """Check ``pareto_front(costs, scores)``: the positions of what no other point dominates.
+    """Check ``pareto_front(points)``: the positions of the points that no other dominates.
 
     Parameters
     ----------
     pareto_front : callable
-        Takes two lists of numbers, lower costs and higher scores being better; returns the
-        positions of the front, in any order. One point dominates another if it is at least as
-        good in both and better in one.
+        Takes a list of pairs (cost, score), lower costs and higher scores being better; returns
+        the positions of the front, in any order. One point dominates another if it is at least
+        as good in both and better in one.
 
     Returns
     -------
@@ -116,23 +116,20 @@ def check_pareto_front(
 
     Examples
     --------
-    >>> check_pareto_front(lambda costs, scores: [scores.index(max(scores))])
+    >>> check_pareto_front(lambda points: range(len(points)))
     Traceback (most recent call last):
-    rac_helpers.exercises.hint.Hint: that is the highest score alone: a cheaper point with a \
-lower score may be on the front
+    rac_helpers.exercises.hint.Hint: that is every point: leave out those that are dominated
     """
     cases = [
-        ([3.0, 1.0, 2.0, 4.0, 2.5, 5.0], [0.8, 0.5, 0.55, 0.9, 0.52, 0.85]),
-        ([1.0, 2.0, 2.0, 3.0, 3.0], [0.4, 0.6, 0.5, 0.6, 0.7]),  # ties in one
-        ([2.0, 1.0, 2.0, 3.0], [0.6, 0.4, 0.6, 0.5]),  # two equal points
-        ([1.0], [0.1]),
+        [(3.0, 0.8), (1.0, 0.5), (2.0, 0.55), (4.0, 0.9), (2.5, 0.45), (5.0, 0.85)],
+        [(1.0, 0.4), (2.0, 0.6), (2.0, 0.5), (3.0, 0.6), (3.0, 0.7), (4.0, 0.3)],  # ties in one
+        [(2.0, 0.6), (1.0, 0.4), (2.0, 0.6), (3.0, 0.5), (4.0, 0.9)],  # two equal points
+        [(1.0, 0.1)],
     ]
-    for costs, scores in cases:
-        given = list(costs), list(scores)
-        call = f"pareto_front({costs}, {scores})"
-        found = _positions(call, run(pareto_front, *given), len(costs))
-        expect(given == (costs, scores), "the lists were changed: sort a copy")
-        points = list(zip(costs, scores, strict=True))
+    for points in cases:
+        given, call = list(points), f"pareto_front({points})"
+        found = _positions(call, run(pareto_front, given), len(points))
+        expect(given == points, "the list was changed: sort a copy")
         right = _not_beaten(points, _dominates)
         if found != right:
             _hint_at_front(found, points)
@@ -235,7 +232,7 @@ def _positions(call: str, answer: Any, count: int) -> set[int]:
     values = answer.tolist() if hasattr(answer, "tolist") else answer
     kind = f"{call} must be a list of positions"
     got = type(answer).__name__
-    expect(isinstance(values, list | tuple | set), f"{kind}, got {got}")
+    expect(isinstance(values, list | tuple | set | range), f"{kind}, got {got}")
     values = [plain(value) for value in values]
     whole = all(isinstance(v, Integral) and not isinstance(v, bool) for v in values)
     expect(whole, f"{kind}: integers, not the points themselves")
@@ -261,6 +258,7 @@ def _hint_at_front(found: set[int], points: list[tuple[float, float]]) -> None:
     for hint, wrong in {
         "those are the points that are dominated: the front is the others": places - front,
         "that is every point: leave out those that are dominated": places,
+        "positions count from 0, these from 1": {place + 1 for place in front},
         "nothing is on the front: a point does not dominate itself": set(),
         "that is the highest score alone: a cheaper point with a lower score may be on the front": {
             scores.index(max(scores))
