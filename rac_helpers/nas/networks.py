@@ -209,7 +209,7 @@ def build(genome: Genome, *, seed: int, classes: int = 10) -> StagedNetwork:
     --------
     >>> model = build((0, 1, 3, 1, 0), seed=0)
     >>> sum(p.numel() for p in model.parameters())
-    1946
+    1978
     """
     choice = DIGITS_SPACE.decode(genome)
     width, blocks = choice["width"], choice["blocks"]
