@@ -34,7 +34,14 @@ from rac_helpers.nas.compressed import (
 from rac_helpers.nas.evolution import AgingEvolution, GenerationalEvolution, tournament
 from rac_helpers.nas.halving import Halving, Rung, successive_halving
 from rac_helpers.nas.latency import LatencyTable, parts_of
-from rac_helpers.nas.networks import DIGITS_SPACE, OPERATIONS, Stage, StagedNetwork, build
+from rac_helpers.nas.networks import (
+    DIGITS_LARGEST,
+    DIGITS_SPACE,
+    OPERATIONS,
+    Stage,
+    StagedNetwork,
+    build,
+)
 from rac_helpers.nas.objective import Limits, hypervolume, limited, pareto_front
 from rac_helpers.nas.policies import IndependentPolicy, LSTMPolicy
 from rac_helpers.nas.random_search import RandomSearch
@@ -46,6 +53,7 @@ from rac_helpers.nas.table import Benchmark
 from rac_helpers.nas.zero_cost import gradient_norm, snip, spearman, synflow
 
 __all__ = [
+    "DIGITS_LARGEST",
     "DIGITS_SPACE",
     "OPERATIONS",
     "AgingEvolution",

@@ -178,6 +178,8 @@ DIGITS_SPACE = Space(
         ("blocks", (1, 2)),
     )
 )
+# every layer that occurs in the space, as large as it gets
+DIGITS_LARGEST: tuple[Genome, ...] = tuple((op, op, op, 2, 1) for op in range(len(OPERATIONS)))
 
 
 def build(genome: Genome, *, seed: int, classes: int = 10) -> StagedNetwork:

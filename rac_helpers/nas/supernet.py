@@ -7,14 +7,14 @@ same name have the same weights; where a network is narrower, it uses the first 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 from torch.func import functional_call
 
 from rac_helpers._check import check_int
-from rac_helpers.nas.networks import DIGITS_SPACE, build
+from rac_helpers.nas.networks import DIGITS_LARGEST, DIGITS_SPACE, build
 from rac_helpers.nas.space import Genome, Space
 from rac_helpers.rng import derive_seed, make_generator
 
@@ -33,6 +33,8 @@ class Supernet(nn.Module):
     make : callable
         ``make(genome, seed=, classes=)`` returns a network. Layers that should share weights have
         the same name in all networks.
+    largest : sequence of Genome
+        Networks that have, together, every layer of the space as large as it gets.
     seed : int
         Of the starting weights and of the genomes that are drawn.
     classes : int
@@ -46,7 +48,8 @@ class Supernet(nn.Module):
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as described, or layers of one name do not fit into each other.
+        If an argument is not as described. A layer that is not in ``largest`` is found out when
+        its network is used.
 
     References
     ----------
@@ -66,6 +69,7 @@ class Supernet(nn.Module):
         self,
         space: Space = DIGITS_SPACE,
         make: Callable[..., nn.Module] = build,
+        largest: Sequence[Genome] = DIGITS_LARGEST,
         *,
         seed: int = 0,
         classes: int = 10,
@@ -74,7 +78,7 @@ class Supernet(nn.Module):
         self.space, self.seed = space, check_int("seed", seed, low=0)
         self._make = functools.partial(make, classes=classes)
         self._skeletons: dict[Genome, nn.Module] = {}
-        self._share_()
+        self._share_([self._make(space.check(genome), seed=seed) for genome in largest])
         self.genome = self._draw(0)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -130,30 +134,28 @@ class Supernet(nn.Module):
             norm.momentum = momentum
         return model.eval()
 
-    def _share_(self) -> None:
+    def _share_(self, models: Sequence[nn.Module]) -> None:
         """Make one tensor for each name, as large as the largest network needs it."""
-        largest: dict[str, tuple[int, Genome]] = {}
-        for genome in self.space.genomes():
-            for name, value in self._skeleton(genome).state_dict().items():
-                if value.numel() > largest.get(name, (-1, None))[0]:
-                    largest[name] = (value.numel(), genome)
-        made = {g: self._make(g, seed=self.seed) for g in {g for _, g in largest.values()}}
-        for name, (_, genome) in largest.items():
-            value = made[genome].state_dict()[name].clone()
-            if name in dict(made[genome].named_parameters()):
-                self.register_parameter(_plain(name), nn.Parameter(value))
-            else:
-                self.register_buffer(_plain(name), value)
+        for model in models:
+            parameters = dict(model.named_parameters())
+            for name, value in model.state_dict().items():
+                known = getattr(self, _plain(name), None)
+                if known is not None and known.numel() >= value.numel():
+                    continue
+                value = value.clone()
+                if name in parameters:
+                    self.register_parameter(_plain(name), nn.Parameter(value))
+                else:
+                    self.register_buffer(_plain(name), value)
 
     def _slices(self, genome: Genome) -> dict[str, torch.Tensor]:
         """The part of each shared tensor that a network uses: its first channels. Views."""
         parts = {}
         for name, value in self._skeleton(genome).state_dict().items():
-            shared = getattr(self, _plain(name))
-            part = shared[tuple(slice(size) for size in value.shape)]
-            if part.shape != value.shape:
-                raise ValueError(f"{name} must fit into {tuple(shared.shape)}, got {genome}")
-            parts[name] = part
+            shared = getattr(self, _plain(name), None)
+            if shared is None or any(a < b for a, b in zip(shared.shape, value.shape, strict=True)):
+                raise ValueError(f"largest must have every layer, {name} of {genome} is not there")
+            parts[name] = shared[tuple(slice(size) for size in value.shape)]
         return parts
 
     def _skeleton(self, genome: Genome) -> nn.Module:
