@@ -54,7 +54,7 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "bayesian": functools.partial(BayesianSearch, num_initial=10),
 }
 REPETITIONS = dict.fromkeys(STRATEGIES, 500) | {HALVING: 500}
-REPETITIONS |= {"reinforce": 200, "reinforce-lstm": 100, "bayesian": 200}
+REPETITIONS |= {"reinforce-lstm": 200}  # by far the slowest
 CHUNK = 50  # repetitions between two lines of the journal
 HALVING_EVERY = 5  # it has no curve: it is run anew for each of these budgets
 
@@ -92,10 +92,7 @@ def halving_budgets(num_trials: int) -> list[int]:
 
 def halve(table: Benchmark, budget: int, *, seed: int, generator: torch.Generator):
     """Return what halving finds when it may train for ``budget`` times all epochs."""
-    num_epochs = budget * table.epochs
-    count = max(
-        n for n in range(1, len(table.space) + 1) if halving_epochs(n, table.epochs) <= num_epochs
-    )
+    count = num_candidates(budget * table.epochs, table.epochs, len(table.space))
     candidates = RandomSearch(table.space, generator=generator)
     run = successive_halving(
         [candidates.ask() for _ in range(count)],
@@ -103,6 +100,13 @@ def halve(table: Benchmark, budget: int, *, seed: int, generator: torch.Generato
         max_epochs=table.epochs,
     )
     return run.best[0]
+
+
+@functools.cache
+def num_candidates(num_epochs: int, max_epochs: int, most: int) -> int:
+    """Return with how many candidates halving may begin."""
+    counts = range(1, most + 1)
+    return max(n for n in counts if halving_epochs(n, max_epochs) <= num_epochs)
 
 
 def halving_epochs(count: int, max_epochs: int) -> int:

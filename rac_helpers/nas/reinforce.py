@@ -1,8 +1,8 @@
 """Reinforcement learning: a policy that makes what was rewarded more likely.
 
-An episode is one genome: the actions are its choices, the reward at the end is its score. The
-policy is a distribution over genomes, and REINFORCE moves it along
-``(reward - baseline) * grad log p(genome)``.
+An episode makes one genome. The state is what has been chosen so far, an action is the choice for
+the next gene, and the only reward is the score of the whole genome at the end. The policy is a
+distribution over genomes, and REINFORCE moves it along ``(reward - baseline) * grad log p(genome)``.
 """
 
 from __future__ import annotations

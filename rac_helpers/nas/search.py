@@ -14,6 +14,8 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from rac_helpers._check import check_generator, check_int, check_number
 from rac_helpers.nas.space import Genome, Space
 from rac_helpers.sweep import sweep
@@ -45,7 +47,7 @@ class Strategy(ABC):
 
     parents: tuple[int, ...] = ()
 
-    def __init__(self, space: Space, *, generator) -> None:
+    def __init__(self, space: Space, *, generator: torch.Generator) -> None:
         if not isinstance(space, Space):
             raise TypeError(f"space must be a Space, got {type(space).__name__}")
         self.space = space
