@@ -10,6 +10,7 @@ import torch
 from test_exercises_distillation import RIGHT as DISTILLATION
 from test_exercises_lowrank import RIGHT as LOWRANK
 from test_exercises_quantization import RIGHT as QUANTIZATION
+from test_exercises_search import RIGHT as SEARCH
 
 from rac_helpers import corrupt, exercises
 from rac_helpers.augment import OPS, apply_ops, draw_ops
@@ -742,4 +743,5 @@ def test_open_exercise_stays_open(name):
 
 def test_every_check_is_covered_here():
     checks = {name.removeprefix("check_") for name in exercises.__all__ if "check_" in name}
-    assert checks == set(CASES) | set(QUANTIZATION) | set(DISTILLATION) | set(LOWRANK)
+    elsewhere = (QUANTIZATION, DISTILLATION, LOWRANK, SEARCH)
+    assert checks == set(CASES).union(*elsewhere)

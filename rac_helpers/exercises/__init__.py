@@ -38,12 +38,15 @@ from rac_helpers.exercises.randaugment import (
     check_repeat_probability,
     check_to_torchvision,
 )
+from rac_helpers.exercises.search import check_aging_step, check_mutate, check_pareto_front
+from rac_helpers.exercises.search_values import check_expected_improvement, check_reinforce_loss
 
 __all__ = [
     "CORRECT",
     "Hint",
     "check_affine_params",
     "check_after_step",
+    "check_aging_step",
     "check_attention_map",
     "check_augment_batch",
     "check_break_even_rank",
@@ -56,12 +59,16 @@ __all__ = [
     "check_difference_error",
     "check_draw_names",
     "check_enhance_factor",
+    "check_expected_improvement",
     "check_fake_quantize",
     "check_flip_batch",
     "check_kd_loss",
     "check_layer_bytes",
+    "check_mutate",
+    "check_pareto_front",
     "check_quantize",
     "check_quantize_channels",
+    "check_reinforce_loss",
     "check_remaining",
     "check_repeat_probability",
     "check_soft_gradient",
