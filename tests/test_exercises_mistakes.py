@@ -4,12 +4,18 @@ import pytest
 import test_exercises_distillation
 import test_exercises_lowrank
 import test_exercises_quantization
+import test_exercises_tuning
 import torch
 
 from rac_helpers import exercises
 from rac_helpers.exercises import Hint
 
-TABLES = (test_exercises_quantization, test_exercises_distillation, test_exercises_lowrank)
+TABLES = (
+    test_exercises_quantization,
+    test_exercises_distillation,
+    test_exercises_lowrank,
+    test_exercises_tuning,
+)
 RIGHT = [(n, a) for table in TABLES for n, answers in table.RIGHT.items() for a in answers]
 WRONG = {name: answers for table in TABLES for name, answers in table.WRONG.items()}
 PLANTED = [(name, k) for name, answers in WRONG.items() for k in range(len(answers))]

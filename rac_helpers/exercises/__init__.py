@@ -38,6 +38,8 @@ from rac_helpers.exercises.randaugment import (
     check_repeat_probability,
     check_to_torchvision,
 )
+from rac_helpers.exercises.tuning import check_choose_lr, check_clip, check_log_uniform
+from rac_helpers.exercises.tuning_rules import check_halve, check_stop_epoch
 
 __all__ = [
     "CORRECT",
@@ -47,7 +49,9 @@ __all__ = [
     "check_attention_map",
     "check_augment_batch",
     "check_break_even_rank",
+    "check_choose_lr",
     "check_choose_setting",
+    "check_clip",
     "check_compression_ratio",
     "check_conv_macs",
     "check_corrupted_accuracy",
@@ -58,8 +62,10 @@ __all__ = [
     "check_enhance_factor",
     "check_fake_quantize",
     "check_flip_batch",
+    "check_halve",
     "check_kd_loss",
     "check_layer_bytes",
+    "check_log_uniform",
     "check_quantize",
     "check_quantize_channels",
     "check_remaining",
@@ -69,6 +75,7 @@ __all__ = [
     "check_split_kernel",
     "check_split_matrix",
     "check_standard_error",
+    "check_stop_epoch",
     "check_teacher_answers",
     "check_threshold_mask",
     "check_to_torchvision",
