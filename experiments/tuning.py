@@ -77,7 +77,7 @@ class Settings:
 
 @functools.lru_cache(maxsize=1)
 def _draw(num_train: int) -> data.Dataset:
-    return data.synth_digits(num_train, 500, 1000, progress=False)
+    return data.synth_digits(num_train, num_validation=500, num_test=1000, progress=False)
 
 
 # -- one training ---------------------------------------------------------------------------------
