@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from tiny_experiments import few_digits
 
-from experiments import cluster_speedup, tuning, tuning_tips
+from experiments import cluster_speedup, tuning
 from rac_helpers import train
 from rac_helpers.records import frame, load
 
@@ -114,56 +114,6 @@ def test_wrong_options(options, message, capsys):
     with pytest.raises(SystemExit, match="2"):
         tuning.main(options)
     assert message in capsys.readouterr().err
-
-
-# -- five tips ------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def tips(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tips")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tuning_tips, "FEW", (20,))
-        options = ("--epochs", "2", "--pool", "2", "--fresh", "20", "--seeds", "1")
-        tuning_tips.main(arguments(folder, *options))
-    return folder
-
-
-def test_every_arm_has_its_partners(tips):
-    rows = frame(tips / "record.json")
-    assert rows.groupby("tip").size().to_dict() == {
-        "objective": 2,
-        "augmentation": 4,
-        "clipping": 6,
-        "stopping": 3,
-        "start": 2,
-    }
-    where = ["tip", "epochs", "scale", "num_train"]
-    arms = rows.groupby(where, dropna=False)["arm"].nunique()
-    assert (arms >= 2).all()
-    assert not rows[[*where, "arm"]].astype(str).duplicated().any()
-
-
-def test_choices_are_the_best_of_what_they_chose_by(tips):
-    rows = frame(tips / "record.json").set_index(["tip", "arm"])
-    stopping = rows.loc["stopping"]
-    assert stopping["test_accuracy"].idxmax() == "test" or (
-        stopping["test_accuracy"]["test"] == stopping["test_accuracy"].max()
-    )
-    gap = stopping["test_accuracy"] - stopping["fresh_accuracy"]
-    assert stopping["promised_too_much"].tolist() == pytest.approx(gap.tolist())
-    clipping = rows.loc["clipping"]
-    vanishing = clipping[clipping["scale"].eq(0.5)]
-    assert vanishing["accuracy"].nunique() == 1  # E66: not one step was clipped
-    assert vanishing["clipped_share"].eq(0).all()
-
-
-def test_tips_are_not_run_twice(tips, monkeypatch):
-    before = load(tips / "record.json")["rows"]
-    monkeypatch.setattr(tuning_tips, "run", never)
-    options = ("--epochs", "2", "--pool", "2", "--fresh", "20", "--seeds", "1")
-    tuning_tips.main(arguments(tips, *options))
-    assert load(tips / "record.json")["rows"] == before
 
 
 # -- a cluster ------------------------------------------------------------------------------------
