@@ -2,9 +2,10 @@
 
     python -m experiments.tuning_tips --workers 2
 
-The first five are the tips of article A4, the last is its advice after pruning. Networks are small and pictures few, so that each effect has room
-to be seen. There is one row for each arm and seed; the arms of a tip share the seed, the first
-weights and the pictures, so that differences can be paired.
+The first five are the tips of article A4, the last is its advice after pruning. Networks are small
+and pictures few, so that each effect has room to be seen. There is one row for each arm and seed;
+the arms of a tip share the seed, the first weights and the pictures, so that differences can be
+paired.
 
 - "objective": 12 settings are drawn and trained on 300 pictures; arm "training" chooses the one
   with the lowest loss on the training images, arm "validation" that on 200 others;
