@@ -113,4 +113,6 @@ def write(record: Record, rows: dict[int, dict], repeat: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from experiments import cluster_speedup  # workers of a cluster cannot import __main__
+
+    cluster_speedup.main()

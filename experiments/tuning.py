@@ -238,4 +238,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from experiments import tuning  # workers of a cluster cannot import __main__
+
+    tuning.main()

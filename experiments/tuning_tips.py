@@ -259,4 +259,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from experiments import tuning_tips  # workers of a cluster cannot import __main__
+
+    tuning_tips.main()
