@@ -5,6 +5,7 @@ import test_exercises_distillation
 import test_exercises_lowrank
 import test_exercises_quantization
 import test_exercises_search
+import test_exercises_tuning
 import torch
 
 from rac_helpers import exercises
@@ -15,6 +16,7 @@ TABLES = (
     test_exercises_distillation,
     test_exercises_lowrank,
     test_exercises_search,
+    test_exercises_tuning,
 )
 RIGHT = [(n, a) for table in TABLES for n, answers in table.RIGHT.items() for a in answers]
 WRONG = {name: answers for table in TABLES for name, answers in table.WRONG.items()}

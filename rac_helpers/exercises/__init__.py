@@ -40,6 +40,8 @@ from rac_helpers.exercises.randaugment import (
 )
 from rac_helpers.exercises.search import check_aging_step, check_mutate, check_pareto_front
 from rac_helpers.exercises.search_values import check_expected_improvement, check_reinforce_loss
+from rac_helpers.exercises.tuning import check_choose_lr, check_clip, check_log_uniform
+from rac_helpers.exercises.tuning_rules import check_halve, check_stop_epoch
 
 __all__ = [
     "CORRECT",
@@ -50,7 +52,9 @@ __all__ = [
     "check_attention_map",
     "check_augment_batch",
     "check_break_even_rank",
+    "check_choose_lr",
     "check_choose_setting",
+    "check_clip",
     "check_compression_ratio",
     "check_conv_macs",
     "check_corrupted_accuracy",
@@ -62,8 +66,10 @@ __all__ = [
     "check_expected_improvement",
     "check_fake_quantize",
     "check_flip_batch",
+    "check_halve",
     "check_kd_loss",
     "check_layer_bytes",
+    "check_log_uniform",
     "check_mutate",
     "check_pareto_front",
     "check_quantize",
@@ -76,6 +82,7 @@ __all__ = [
     "check_split_kernel",
     "check_split_matrix",
     "check_standard_error",
+    "check_stop_epoch",
     "check_teacher_answers",
     "check_threshold_mask",
     "check_to_torchvision",
