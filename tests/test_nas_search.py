@@ -126,6 +126,7 @@ def test_a_journal_goes_on_where_a_search_was_killed(tmp_path):
     assert [line["config"]["number"] for line in lines] == list(range(20))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-5, 5), min_size=1, max_size=30))
 def test_best_so_far_is_the_running_maximum(scores):
     history = History(tuple(Trial(n, (n,), float(s)) for n, s in enumerate(scores)))
