@@ -75,7 +75,7 @@ def test_the_likelihood_tells_noise_from_structure():
     assert fit_best(x, shuffled).log_likelihood < smooth.log_likelihood
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.floats(-2, 2), st.floats(0.05, 2), st.floats(-2, 2))
 def test_expected_improvement_is_the_mean_of_what_exceeds_the_best(mean, std, best):
     ours = expected_improvement(
@@ -88,7 +88,6 @@ def test_expected_improvement_is_the_mean_of_what_exceeds_the_best(mean, std, be
     assert ours.item() == pytest.approx(right, abs=1e-6)
 
 
-@settings(deadline=None)
 @given(st.floats(-5, 5), st.floats(-5, 5))
 def test_without_spread_the_improvement_is_certain(mean, best):
     ours = expected_improvement(torch.tensor([mean], dtype=torch.float64), torch.zeros(1), best)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rac_helpers.nas.halving import Halving, Rung, rung_epochs, successive_halving
@@ -23,7 +23,6 @@ def crossing(genome, epochs):
     return genome[0] / 16 if epochs >= 8 else -genome[0] / 16
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 40),
     st.integers(1, 4),

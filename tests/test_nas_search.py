@@ -126,7 +126,6 @@ def test_a_journal_goes_on_where_a_search_was_killed(tmp_path):
     assert [line["config"]["number"] for line in lines] == list(range(20))
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(-5, 5), min_size=1, max_size=30))
 def test_best_so_far_is_the_running_maximum(scores):
     history = History(tuple(Trial(n, (n,), float(s)) for n, s in enumerate(scores)))
@@ -137,7 +136,7 @@ def test_best_so_far_is_the_running_maximum(scores):
     assert [trial.score for trial in history.incumbents()] == best
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6), st.integers(0, 29))
 def test_a_family_is_closed_under_parents_and_older(seed, number):
     history = search(evolution(seed), total, num_trials=30)
