@@ -35,7 +35,7 @@ from rac_helpers.rng import derive_seed, make_generator
 
 SPARSITIES = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9)
 BITS = (2, 3, 4, 5, 6, 8)
-TRIALS = 240
+TRIALS = 200
 POPULATION, SAMPLE = 24, 6
 PRESETS = {
     "synth_digits": common.PRESETS["synth_digits"],
