@@ -75,7 +75,7 @@ def test_the_likelihood_tells_noise_from_structure():
     assert fit_best(x, shuffled).log_likelihood < smooth.log_likelihood
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.floats(-2, 2), st.floats(0.05, 2), st.floats(-2, 2))
 def test_expected_improvement_is_the_mean_of_what_exceeds_the_best(mean, std, best):
     ours = expected_improvement(

@@ -29,7 +29,7 @@ def differences(a, b):
     return sum(x != y for x, y in zip(a, b, strict=True))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(SIZES, SEEDS, st.integers(1, 8), st.integers(1, 5), st.sampled_from([0.0, 0.5, 1.0]))
 def test_aging_population_is_the_last_trials(sizes, seed, size, sample, crossover):
     space = space_of(sizes)
@@ -53,7 +53,7 @@ def test_aging_population_is_the_last_trials(sizes, seed, size, sample, crossove
         )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(SIZES, SEEDS)
 def test_without_crossover_a_child_differs_in_one_gene_from_its_parent(sizes, seed):
     space = space_of(sizes)
@@ -66,7 +66,7 @@ def test_without_crossover_a_child_differs_in_one_gene_from_its_parent(sizes, se
         assert changed == (1 if len(space) > 1 else 0)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(SIZES, SEEDS, st.integers(2, 8), st.integers(1, 7), st.integers(1, 4))
 def test_generations_keep_their_size_and_the_best(sizes, seed, size, elite, batch):
     elite = min(elite, size - 1)

@@ -18,7 +18,7 @@ from rac_helpers.rng import make_generator
 SPACE = Space((("op", ("conv", "skip")), ("width", (4, 8, 16))))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(0, 10**6))
 def test_without_replacement_each_genome_comes_once(sizes, seed):
     space = Space(tuple((f"gene{i}", tuple(range(size))) for i, size in enumerate(sizes)))

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.distributions import Categorical
 
@@ -110,7 +110,6 @@ def test_the_mean_gradient_is_that_of_the_expected_reward_whatever_the_baseline(
 
 
 @given(st.lists(st.floats(-3, 3), min_size=2, max_size=5))
-@settings(deadline=None)
 def test_entropy_is_that_of_torch_distributions(logits):
     logits = torch.tensor(logits)
     padded = torch.cat([logits, torch.tensor([-torch.inf])]).log_softmax(0)

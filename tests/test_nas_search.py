@@ -136,7 +136,7 @@ def test_best_so_far_is_the_running_maximum(scores):
     assert [trial.score for trial in history.incumbents()] == best
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6), st.integers(0, 29))
 def test_a_family_is_closed_under_parents_and_older(seed, number):
     history = search(evolution(seed), total, num_trials=30)

@@ -82,9 +82,10 @@ def test_one_hot_has_a_one_for_each_gene(both):
     table = space.one_hot(genomes)
     assert table.shape == (3, sum(space.sizes))
     assert table.dtype == torch.float32
-    for row, genome in zip(table.split(list(space.sizes), dim=1), zip(*genomes), strict=True):
-        assert torch.equal(row.argmax(1), torch.tensor(genome))
-        assert torch.equal(row.sum(1), torch.ones(3))
+    columns = torch.tensor(genomes).unbind(1)
+    for part, column in zip(table.split(list(space.sizes), dim=1), columns, strict=True):
+        assert torch.equal(part.argmax(1), column)
+        assert torch.equal(part.sum(1), torch.ones(3))
 
 
 def test_one_hot_of_nothing():

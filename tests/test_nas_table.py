@@ -57,7 +57,7 @@ def test_best_and_regret():
 def test_a_search_uses_it_as_a_score():
     table = Benchmark(content())
     strategy = RandomSearch(table.space, generator=make_generator(0))
-    history = search(strategy, table.validation, num_trials=40)
+    history = search(strategy, table.validation, num_trials=6)
     assert history.best.genome == table.best
 
 

@@ -2,7 +2,7 @@
 
 An episode makes one genome. The state is what has been chosen so far, an action is the choice for
 the next gene, and the only reward is the score of the whole genome at the end. The policy is a
-distribution over genomes, and REINFORCE moves it along ``(reward - baseline) * grad log p(genome)``.
+distribution over genomes; REINFORCE moves it along ``(reward - baseline) * grad log p(genome)``.
 """
 
 from __future__ import annotations
