@@ -52,7 +52,7 @@ BATCH = 2  # candidates asked for at once, whatever the workers: so the search i
 
 PRESETS = {
     "synth_digits": common.PRESETS["synth_digits"] | {"epochs": 8, "tune_epochs": 4},
-    "folder": common.PRESETS["folder"] | {"num_train": 25_000, "epochs": 8, "tune_epochs": 4},
+    "folder": common.PRESETS["folder"] | {"num_train": 25_000, "epochs": 10, "tune_epochs": 4},
 }
 for _preset in PRESETS.values():
     _preset |= {"model": "resnet20", "tune_lr": 0.1}
