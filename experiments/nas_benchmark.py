@@ -276,4 +276,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from experiments import nas_benchmark  # workers of a cluster cannot import __main__
+
+    nas_benchmark.main()

@@ -243,4 +243,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from experiments import nas_cifar  # workers of a cluster cannot import __main__
+
+    nas_cifar.main()

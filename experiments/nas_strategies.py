@@ -221,4 +221,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from experiments import nas_strategies  # workers of a cluster cannot import __main__
+
+    nas_strategies.main()
