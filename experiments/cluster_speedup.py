@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import functools
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -84,7 +85,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=3, help="of a training")
     options = parser.parse_args(arguments)
     settings = tuning.Settings(options.num_train, options.epochs, options.trainings, work="")
-    command = " ".join(["python -m experiments.cluster_speedup", *(arguments or [])])
+    words = sys.argv[1:] if arguments is None else arguments
+    command = " ".join(["python -m experiments.cluster_speedup", *words])
     about = f"{options.trainings} trainings: {settings.describe().rpartition(';')[0]}"
     record = Record.open(options.record, name="cluster_speedup", command=command, data=about)
     with ExitStack() as stack:
@@ -111,4 +113,6 @@ def write(record: Record, rows: dict[int, dict], repeat: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from experiments import cluster_speedup  # workers of a cluster cannot import __main__
+
+    cluster_speedup.main()

@@ -373,4 +373,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from experiments import randaugment  # workers of a cluster cannot import __main__
+
+    randaugment.main()

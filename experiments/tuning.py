@@ -77,7 +77,7 @@ class Settings:
 
 @functools.lru_cache(maxsize=1)
 def _draw(num_train: int) -> data.Dataset:
-    return data.synth_digits(num_train, 500, 1000, progress=False)
+    return data.synth_digits(num_train, num_validation=500, num_test=1000, progress=False)
 
 
 # -- one training ---------------------------------------------------------------------------------
@@ -238,4 +238,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from experiments import tuning  # workers of a cluster cannot import __main__
+
+    tuning.main()

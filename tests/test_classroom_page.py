@@ -9,12 +9,13 @@ import shlex
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from rac_helpers.sweep import scheduler
+from rac_helpers.records import load
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "book" / "classroom_cluster.md").read_text(encoding="utf-8")
@@ -57,6 +58,14 @@ def unknown_options(words: list[str], known: set[str]) -> list[str]:
 def test_every_experiment_that_sweeps_can_run_on_a_cluster(script, capsys):
     text = help_of(script, capsys)
     assert ("--scheduler ADDRESS" in text) is (script not in NO_SCHEDULER)
+
+
+@pytest.mark.parametrize("script", SWEEPING)
+def test_what_a_worker_must_import_is_not_in_main(script):
+    """A cache goes to workers by its name, and ``__main__`` is another module there."""
+    text = (ROOT / "experiments" / f"{script}.py").read_text(encoding="utf-8")
+    by_name = f"    from experiments import {script}  #" in text and f"    {script}.main()" in text
+    assert by_name or not re.search(r"@functools\.(lru_)?cache", text)
 
 
 def test_the_list_of_experiments_is_not_empty():
@@ -115,21 +124,30 @@ def started(words: list[str]) -> Iterator[None]:
         process.wait()
 
 
-def test_the_commands_make_a_cluster_that_knows_the_experiments():
-    """For real, on this machine: a free port, one worker instead of two."""
-    from experiments import tuning
+def wait_for_port(port: int) -> None:
+    end = time.monotonic() + 240
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.2)
+    raise AssertionError("the scheduler did not start")
 
+
+def test_the_commands_of_the_page_run_an_experiment(tmp_path):
+    """For real, on this machine: a free port, one worker instead of two, a few pictures."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    own = {ADDRESS: f"tcp://127.0.0.1:{port}", "8786": str(port), "2": "1"}
+    own = {ADDRESS: f"tcp://127.0.0.1:{port}", "8786": str(port)}
     calls = {words[0]: [own.get(word, word) for word in words] for words in module_commands("dask")}
-    local = ["--host", "127.0.0.1", "--no-dashboard"]
+    calls["worker"][calls["worker"].index("--nworkers") + 1] = "1"
+    small = ["--num-train", "20", "--epochs", "1", "--trials", "1", "--seeds", "1"]
+    small += ["--work", str(tmp_path), "--record", str(tmp_path / "record.json")]
     with (
-        started([*calls["scheduler"], *local]),
+        started([*calls["scheduler"], "--host", "127.0.0.1", "--no-dashboard"]),
         started([*calls["worker"], "--no-dashboard"]),
-        scheduler(own[ADDRESS], timeout_s=120) as executor,
     ):
-        assert executor.submit(tuning.configurations, 7).result(timeout=240) == (
-            tuning.configurations(7)
-        )
+        wait_for_port(port)
+        command = [sys.executable, "-m", "experiments.tuning", "--scheduler", own[ADDRESS], *small]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=500)
+    assert len(load(tmp_path / "record.json")["rows"]) == 4
