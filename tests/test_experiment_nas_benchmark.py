@@ -26,7 +26,7 @@ def table(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nas_benchmark")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nas_benchmark, "Settings", FEW)
-        patch.setattr(nas_benchmark, "ROUNDS", 2)
+        patch.setattr(nas_benchmark, "ROUNDS", 1)
         patch.setattr(nas_benchmark, "RUNS", 2)
         yield run(folder, "--seeds", "2")
     nas_benchmark.load_dataset.cache_clear()
@@ -70,7 +70,7 @@ def test_latency_is_added(table, tmp_path):
     nas_benchmark.main(["--latency", "--record", str(copy)])
     content = load(copy)
     assert all(costs["latency_ms"] > 0 for costs in content["architectures"].values())
-    assert content["latency"]["runs"] == 4
+    assert content["latency"]["runs"] == 2
     assert content["rows"] == load(table)["rows"]
 
 

@@ -185,7 +185,7 @@ def hypervolume(points: Sequence[tuple[float, float]], *, cost: float, score: fl
     References
     ----------
     Zitzler and Thiele, 1999. Multiobjective evolutionary algorithms: a comparative case study and
-    the strength Pareto approach, section 4.
+    the strength Pareto approach.
 
     Examples
     --------

@@ -159,10 +159,9 @@ class Supernet(nn.Module):
         return parts
 
     def _skeleton(self, genome: Genome) -> nn.Module:
-        """The network of a genome without memory for its weights."""
+        """The network of a genome; only its structure is used, its weights come from outside."""
         if genome not in self._skeletons:
-            with torch.device("meta"):
-                self._skeletons[genome] = self._make(genome, seed=self.seed)
+            self._skeletons[genome] = self._make(genome, seed=self.seed)
         return self._skeletons[genome]
 
     def _draw(self, step: int) -> Genome:

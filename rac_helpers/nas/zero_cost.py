@@ -102,7 +102,7 @@ def synflow(model: nn.Module, image: torch.Tensor) -> float:
     References
     ----------
     Tanaka, Kunin, Yamins and Ganguli, 2020. Pruning neural networks without any data by
-    iteratively conserving synaptic flow, section 5. Abdelfattah et al., 2021, section 3.
+    iteratively conserving synaptic flow. Abdelfattah et al., 2021, section 3.
 
     Examples
     --------
