@@ -48,7 +48,7 @@ from rac_helpers.sweep import add_arguments, open_executor, sweep
 
 NAME = "nas_estimates"
 BATCH = 100  # images of one estimate at the start
-SUPERNET = {"epochs": 40, "batch_size": 50, "lr": 0.1}
+SUPERNET = {"epochs": 150, "batch_size": 50, "lr": 0.1}
 CALIBRATION = 500  # training images for the batch norm of a network of the supernet
 COUNTED = ("params", "macs")
 AT_THE_START = ("gradient_norm", "snip", "synflow")
