@@ -11,6 +11,7 @@ from test_exercises_distillation import RIGHT as DISTILLATION
 from test_exercises_lowrank import RIGHT as LOWRANK
 from test_exercises_quantization import RIGHT as QUANTIZATION
 from test_exercises_search import RIGHT as SEARCH
+from test_exercises_tuning import RIGHT as TUNING
 
 from rac_helpers import corrupt, exercises
 from rac_helpers.augment import OPS, apply_ops, draw_ops
@@ -743,5 +744,5 @@ def test_open_exercise_stays_open(name):
 
 def test_every_check_is_covered_here():
     checks = {name.removeprefix("check_") for name in exercises.__all__ if "check_" in name}
-    elsewhere = (QUANTIZATION, DISTILLATION, LOWRANK, SEARCH)
+    elsewhere = (QUANTIZATION, DISTILLATION, LOWRANK, SEARCH, TUNING)
     assert checks == set(CASES).union(*elsewhere)
