@@ -31,7 +31,12 @@ from rac_helpers.nas.compressed import (
     plan_of,
     unpack_compressed_,
 )
-from rac_helpers.nas.evolution import AgingEvolution, GenerationalEvolution, tournament
+from rac_helpers.nas.evolution import (
+    AgingEvolution,
+    GenerationalEvolution,
+    Individual,
+    tournament,
+)
 from rac_helpers.nas.halving import Halving, Rung, successive_halving
 from rac_helpers.nas.latency import LatencyTable, parts_of
 from rac_helpers.nas.networks import (
@@ -65,6 +70,7 @@ __all__ = [
     "Halving",
     "History",
     "IndependentPolicy",
+    "Individual",
     "LSTMPolicy",
     "LatencyTable",
     "Limits",

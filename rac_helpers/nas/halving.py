@@ -83,7 +83,7 @@ def successive_halving(
     factor : int
         At least 2: one in ``factor`` is kept, and trained ``factor`` times as long.
     executor, journal
-        As in :func:`~rac_helpers.nas.search.search`; a rung is scored at once.
+        As in :func:`~rac_helpers.nas.search`; a rung is scored at once.
 
     Returns
     -------
