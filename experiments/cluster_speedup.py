@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import functools
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from experiments import tuning
+from experiments import common, tuning
 from rac_helpers.records import Record
 from rac_helpers.sweep import scheduler, sweep
 
@@ -85,8 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=3, help="of a training")
     options = parser.parse_args(arguments)
     settings = tuning.Settings(options.num_train, options.epochs, options.trainings, work="")
-    words = sys.argv[1:] if arguments is None else arguments
-    command = " ".join(["python -m experiments.cluster_speedup", *words])
+    command = common.command_of("cluster_speedup", arguments)
     about = f"{options.trainings} trainings: {settings.describe().rpartition(';')[0]}"
     record = Record.open(options.record, name="cluster_speedup", command=command, data=about)
     with ExitStack() as stack:

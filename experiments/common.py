@@ -194,9 +194,14 @@ def scores(model: nn.Module, settings: Settings) -> dict[str, float]:
 
 def costs(model: nn.Module, settings: Settings) -> dict[str, int]:
     """Return parameters, multiply-accumulates for one image, and the bytes of the file."""
+    return costs_of(model, settings.dataset.test.images[:1])
+
+
+def costs_of(model: nn.Module, image: torch.Tensor) -> dict[str, int]:
+    """Return the same without data: for one image, ``(1, 3, H, W)``, of any content."""
     return {
         "params": metrics.count_params(model),
-        "macs": metrics.count_macs(model, settings.dataset.test.images[:1]),
+        "macs": metrics.count_macs(model, image),
         "size_bytes": metrics.size_bytes(model),
     }
 
@@ -269,8 +274,14 @@ def open_record(
         options.work.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    words = [f"python -m experiments.{name}", *(sys.argv[1:] if arguments is None else arguments)]
-    return Record.open(options.record, name=name, command=" ".join(words), data=description)
+    command = command_of(name, arguments)
+    return Record.open(options.record, name=name, command=command, data=description)
+
+
+def command_of(name: str, arguments: list[str] | None) -> str:
+    """Return the command that was typed; ``None``: with the arguments of the shell."""
+    words = sys.argv[1:] if arguments is None else arguments
+    return " ".join([f"python -m experiments.{name}", *words])
 
 
 def seed_by_seed(part: Callable[[int], list[dict]], seeds: int) -> list[dict]:

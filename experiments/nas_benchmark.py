@@ -29,8 +29,9 @@ from pathlib import Path
 
 import torch
 
-from rac_helpers import data, metrics, train
-from rac_helpers.nas import DIGITS_SPACE, Genome, build
+from experiments import common
+from rac_helpers import data, metrics, nas, train
+from rac_helpers.nas import DIGITS_SPACE, Genome, build, text_of
 from rac_helpers.records import write_atomically
 from rac_helpers.records.content import without_paths
 from rac_helpers.records.machine import hardware, versions
@@ -71,14 +72,9 @@ def load_dataset(settings: Settings) -> data.Dataset:
     return data.synth_digits(*sizes, difficulty=settings.difficulty, progress=False)
 
 
-def text_of(genome: Genome) -> str:
-    """Write a genome as in the record."""
-    return "-".join(map(str, genome))
-
-
 def genome_of(text: str) -> Genome:
-    """Read it again."""
-    return DIGITS_SPACE.check(tuple(map(int, text.split("-"))))
+    """Read a genome of the record; it must be one of the space."""
+    return DIGITS_SPACE.check(nas.genome_of(text))
 
 
 # -- one network ----------------------------------------------------------------------------------
@@ -113,13 +109,8 @@ def run(config: dict, *, settings: Settings) -> dict:
 
 def costs(genome: Genome) -> dict[str, int]:
     """Return parameters, multiply-accumulates for one image, and the bytes of the file."""
-    model = build(genome, seed=0)
     image = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
-    return {
-        "params": metrics.count_params(model),
-        "macs": metrics.count_macs(model, image),
-        "size_bytes": metrics.size_bytes(model),
-    }
+    return common.costs_of(build(genome, seed=0), image)
 
 
 # -- the table ------------------------------------------------------------------------------------
@@ -268,11 +259,8 @@ def main(arguments: list[str] | None = None) -> None:
     elif options.check is not None:
         check(options.record, options.check)
     else:
-        words = [
-            f"python -m experiments.{NAME}",
-            *(sys.argv[1:] if arguments is None else arguments),
-        ]
-        make_table(options, list(DIGITS_SPACE.genomes())[: options.first], " ".join(words))
+        command = common.command_of(NAME, arguments)
+        make_table(options, list(DIGITS_SPACE.genomes())[: options.first], command)
 
 
 if __name__ == "__main__":

@@ -119,12 +119,7 @@ def costs(genome: nas.Genome) -> dict[str, int]:
 
 def costs_of(model: nn.Module) -> dict[str, int]:
     """Return parameters, multiply-accumulates for a picture of 32x32, bytes of the file."""
-    image = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
-    return {
-        "params": metrics.count_params(model),
-        "macs": metrics.count_macs(model, image),
-        "size_bytes": metrics.size_bytes(model),
-    }
+    return common.costs_of(model, torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
 
 
 def slim_width(classes: int) -> int:
@@ -171,16 +166,11 @@ def search(name: str, settings: Settings, executor: Executor | None) -> nas.Hist
     return nas.search(strategy, one, num_trials=CANDIDATES, **options)
 
 
-def text_of(genome: nas.Genome) -> str:
-    """Write a genome as text."""
-    return "-".join(map(str, genome))
-
-
 def record_candidates(record: Record, name: str, history: nas.History) -> None:
     """Write a row for each candidate."""
     for trial in history.trials:
         config = {"method": name, "stage": "candidate", "number": trial.number}
-        config["genome"] = text_of(trial.genome)
+        config["genome"] = nas.text_of(trial.genome)
         if not record.has(config, 0):
             numbers = {"val_accuracy": trial.score, **costs(trial.genome)}
             record.append(config=config, seed=0, metrics=numbers)
@@ -205,7 +195,7 @@ def network(config: dict, classes: int) -> nn.Module:
     seed = derive_seed("final", config["seed"])
     if config["method"] == "resnet20":
         return models.resnet20(classes, config["width"], seed=seed)
-    genome = tuple(map(int, config["genome"].split("-")))
+    genome = nas.genome_of(config["genome"])
     return build(genome, seed=seed, classes=classes)
 
 
@@ -213,9 +203,9 @@ def final_configs(found: dict[str, nas.History], settings: Settings) -> list[dic
     """Return the three networks."""
     best = max((history.best for history in found.values()), key=lambda trial: trial.score)
     return [
-        {"method": "searched", "genome": text_of(best.genome)},
+        {"method": "searched", "genome": nas.text_of(best.genome)},
         {"method": "resnet20", "width": slim_width(len(settings.dataset.classes))},
-        {"method": "unsearched", "genome": text_of(found["random"].trials[0].genome)},
+        {"method": "unsearched", "genome": nas.text_of(found["random"].trials[0].genome)},
     ]
 
 

@@ -27,6 +27,7 @@ from pathlib import Path
 
 import torch
 
+from experiments import common
 from experiments import nas_benchmark as table_of
 from rac_helpers import metrics, train
 from rac_helpers.nas import (
@@ -207,8 +208,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.latency:
         add_latency(options.record, table)
     else:
-        words = sys.argv[1:] if arguments is None else arguments
-        make_record(options, table, " ".join([f"python -m experiments.{NAME}", *words]))
+        make_record(options, table, common.command_of(NAME, arguments))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from pathlib import Path
 
 import torch
 
+from experiments import common
 from rac_helpers.metrics import mean_interval, paired_difference
 from rac_helpers.nas.bayesian import BayesianSearch
 from rac_helpers.nas.evolution import AgingEvolution, GenerationalEvolution
@@ -214,8 +215,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--repetitions must be at least 2, got {options.repetitions}")
     digest = hashlib.sha256(options.table.read_bytes()).hexdigest()[:12]
     desc = f"{len(table.space)} networks (table {digest}), {options.trials} trials"
-    words = sys.argv[1:] if arguments is None else arguments
-    command = " ".join([f"python -m experiments.{NAME}", *words])
+    command = common.command_of(NAME, arguments)
     record = Record.open(options.out, name=NAME, command=command, data=desc)
     summarize(search_all(options, f"{NAME}, {desc}"), record, options.trials)
 

@@ -52,7 +52,7 @@ from rac_helpers.nas.policies import IndependentPolicy, LSTMPolicy
 from rac_helpers.nas.random_search import RandomSearch
 from rac_helpers.nas.reinforce import Reinforce, entropy, reinforce_loss
 from rac_helpers.nas.search import History, Strategy, Trial, search
-from rac_helpers.nas.space import Genome, Space
+from rac_helpers.nas.space import Genome, Space, genome_of, text_of
 from rac_helpers.nas.supernet import Supernet
 from rac_helpers.nas.table import Benchmark
 from rac_helpers.nas.zero_cost import gradient_norm, snip, spearman, synflow
@@ -90,6 +90,7 @@ __all__ = [
     "compressed_space",
     "entropy",
     "expected_improvement",
+    "genome_of",
     "gradient_norm",
     "hypervolume",
     "limited",
@@ -104,6 +105,7 @@ __all__ = [
     "spearman",
     "successive_halving",
     "synflow",
+    "text_of",
     "tournament",
     "unpack_compressed_",
 ]

@@ -193,6 +193,33 @@ class Space:
         return table
 
 
+def text_of(genome: Genome) -> str:
+    """Write a genome as it stands in records.
+
+    Examples
+    --------
+    >>> text_of((0, 2, 1))
+    '0-2-1'
+    """
+    return "-".join(map(str, genome))
+
+
+def genome_of(text: str) -> Genome:
+    """Read what :func:`text_of` wrote; whether a space has this genome is for its ``check``.
+
+    Raises
+    ------
+    ValueError
+        If a part of the text is no whole number.
+
+    Examples
+    --------
+    >>> genome_of("0-2-1")
+    (0, 2, 1)
+    """
+    return tuple(map(int, text.split("-")))
+
+
 def _uniform(count: int, generator: torch.Generator) -> list[float]:
     """Draw ``count`` numbers in [0, 1) at once: calls of torch are what takes the time."""
     return torch.rand(count, generator=check_generator(generator)).tolist()

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from rac_helpers._check import check_int
-from rac_helpers.nas.space import Genome, Space
+from rac_helpers.nas.space import Genome, Space, genome_of
 from rac_helpers.records import load
 
 
@@ -59,11 +59,11 @@ class Benchmark:
 
     def __init__(self, content: dict) -> None:
         self.space = Space(tuple((n, tuple(choices)) for n, choices in content["genes"].items()))
-        self._costs = {_genome(text): costs for text, costs in content["architectures"].items()}
+        self._costs = {genome_of(text): costs for text, costs in content["architectures"].items()}
         self._curves: dict[Genome, dict[int, list[float]]] = {}
         self._tests: dict[Genome, dict[int, float]] = {}
         for row in content["rows"]:
-            genome = self.space.check(_genome(row["config"]["genome"]))
+            genome = self.space.check(genome_of(row["config"]["genome"]))
             self._curves.setdefault(genome, {})[row["seed"]] = row["val_accuracy"]
             self._tests.setdefault(genome, {})[row["seed"]] = row["metrics"]["test_accuracy"]
         self._check_complete()
@@ -166,7 +166,3 @@ class Benchmark:
                 raise ValueError(
                     f"the table must hold every genome of its space, {genome} is missing"
                 )
-
-
-def _genome(text: str) -> Genome:
-    return tuple(map(int, text.split("-")))
