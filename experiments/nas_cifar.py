@@ -8,8 +8,9 @@ multiply-accumulates. A network has three stages; of each are searched the opera
 and the number of blocks. What breaks the limits is neither drawn nor trained.
 
 Search: random search and aging evolution train so many candidates each (``CANDIDATES``), all for
-``--tune-epochs`` epochs on a few pictures, and score them on the validation pictures. Then three
-networks are trained for ``--epochs`` epochs on ``--num-train`` pictures, each seed anew:
+``--tune-epochs`` epochs on a few pictures, and score them on the validation pictures. The budget is
+the processor time of all candidates together (``cpu_seconds`` in their rows). Then three networks
+are trained for ``--epochs`` epochs on ``--num-train`` pictures, each seed anew:
 
 - "searched": the candidate with the best score, whichever strategy found it;
 - "unsearched": the first candidate of random search, so any network within the limits;
@@ -24,6 +25,8 @@ from __future__ import annotations
 
 import argparse
 import functools
+import time
+from collections.abc import Iterator
 from concurrent.futures import Executor
 
 import torch
@@ -34,7 +37,7 @@ from rac_helpers import metrics, models, nas, train
 from rac_helpers.data import Split
 from rac_helpers.records import Record
 from rac_helpers.rng import derive_seed, make_generator
-from rac_helpers.sweep import open_executor
+from rac_helpers.sweep import open_executor, sweep
 
 OPERATIONS = ("conv3", "sep3", "bottleneck")
 GENES = (
@@ -45,14 +48,14 @@ GENES = (
     *((f"blocks{stage}", (1, 2, 3)) for stage in (1, 2, 3)),
 )
 LIMITS = nas.Limits(size_bytes=100_000, macs=20e6)
-CANDIDATES = 16  # of each strategy
-POPULATION, SAMPLE = 6, 3
-SHARE = 0.12  # of the training pictures, for a candidate
+CANDIDATES = 24  # of each strategy
+POPULATION, SAMPLE = 8, 3
+SHARE = 0.2  # of the training pictures, for a candidate
 BATCH = 2  # candidates asked for at once, whatever the workers: so the search is the same
 
 PRESETS = {
     "synth_digits": common.PRESETS["synth_digits"] | {"epochs": 8, "tune_epochs": 4},
-    "folder": common.PRESETS["folder"] | {"num_train": 25_000, "epochs": 10, "tune_epochs": 4},
+    "folder": common.PRESETS["folder"] | {"num_train": 25_000, "epochs": 16, "tune_epochs": 4},
 }
 for _preset in PRESETS.values():
     _preset |= {"model": "resnet20", "tune_lr": 0.1}
@@ -133,10 +136,10 @@ def slim_width(classes: int) -> int:
 # -- the search -----------------------------------------------------------------------------------
 
 
-def score(genome: nas.Genome, *, settings: Settings) -> float:
-    """Train a candidate for a short time; return its validation accuracy."""
-    dataset = settings.dataset
-    model = build(genome, seed=0, classes=len(dataset.classes))
+def candidate(config: dict, *, settings: Settings) -> dict[str, float]:
+    """Train a candidate for a short time; return its validation accuracy, and what that took."""
+    started, dataset = time.process_time(), settings.dataset
+    model = build(nas.genome_of(config["genome"]), seed=0, classes=len(dataset.classes))
     few = Split(*(part[: settings.few] for part in dataset.train))
     train.fit(
         model.to(memory_format=torch.channels_last),
@@ -147,11 +150,12 @@ def score(genome: nas.Genome, *, settings: Settings) -> float:
         lr=settings.tune_lr,
         progress=False,
     )
-    return metrics.accuracy(model, dataset.validation)
+    score = metrics.accuracy(model, dataset.validation)
+    return {"val_accuracy": score, "cpu_seconds": time.process_time() - started}
 
 
-def search(name: str, settings: Settings, executor: Executor | None) -> nas.History:
-    """Run one strategy; candidates that the journal holds are not trained again."""
+def search(name: str, settings: Settings, executor: Executor | None) -> Iterator[dict]:
+    """Run one strategy and yield its candidates; those in the journal are not trained again."""
     generator = make_generator(derive_seed("search", name))
     strategy = {
         "random": lambda: nas.RandomSearch(SPACE, generator=generator),
@@ -161,19 +165,24 @@ def search(name: str, settings: Settings, executor: Executor | None) -> nas.Hist
     }[name]()
     same = {"strategy": name, "candidates": [CANDIDATES, POPULATION, SAMPLE, SHARE]}
     journal = common.checkpoint(same, settings, "finetuned").with_suffix(".jsonl")
-    one = functools.partial(score, settings=settings)
-    options = {"executor": executor, "batch": BATCH, "journal": journal}
-    return nas.search(strategy, one, num_trials=CANDIDATES, **options)
+    one = functools.partial(candidate, settings=settings)
+    for first in range(0, CANDIDATES, BATCH):
+        numbers = range(first, min(first + BATCH, CANDIDATES))
+        asked = [{"number": n, "genome": nas.text_of(strategy.ask())} for n in numbers]
+        finished = sweep(one, asked, journal=journal, executor=executor, desc=name)
+        for config, found in sorted(finished, key=lambda pair: pair[0]["number"]):
+            strategy.tell(nas.genome_of(config["genome"]), found["val_accuracy"])
+            yield config | found
 
 
-def record_candidates(record: Record, name: str, history: nas.History) -> None:
-    """Write a row for each candidate."""
-    for trial in history.trials:
-        config = {"method": name, "stage": "candidate", "number": trial.number}
-        config["genome"] = nas.text_of(trial.genome)
-        if not record.has(config, 0):
-            numbers = {"val_accuracy": trial.score, **costs(trial.genome)}
-            record.append(config=config, seed=0, metrics=numbers)
+def record_candidate(record: Record, name: str, found: dict) -> None:
+    """Write the row of a candidate."""
+    config = {"method": name, "stage": "candidate", "number": found["number"]}
+    config["genome"] = found["genome"]
+    if not record.has(config, 0):
+        numbers = {key: found[key] for key in ("val_accuracy", "cpu_seconds")}
+        numbers |= costs(nas.genome_of(found["genome"]))
+        record.append(config=config, seed=0, metrics=numbers)
 
 
 # -- the networks that are compared ---------------------------------------------------------------
@@ -199,26 +208,25 @@ def network(config: dict, classes: int) -> nn.Module:
     return build(genome, seed=seed, classes=classes)
 
 
-def final_configs(found: dict[str, nas.History], settings: Settings) -> list[dict]:
+def final_configs(candidates: list[dict], settings: Settings) -> list[dict]:
     """Return the three networks."""
-    best = max((history.best for history in found.values()), key=lambda trial: trial.score)
+    best = max(candidates, key=lambda found: found["val_accuracy"])
     return [
-        {"method": "searched", "genome": nas.text_of(best.genome)},
+        {"method": "searched", "genome": best["genome"]},
         {"method": "resnet20", "width": slim_width(len(settings.dataset.classes))},
-        {"method": "unsearched", "genome": nas.text_of(found["random"].trials[0].genome)},
+        {"method": "unsearched", "genome": candidates[0]["genome"]},
     ]
 
 
-def search_all(
-    options: argparse.Namespace, settings: Settings, record: Record
-) -> dict[str, nas.History]:
-    """Run both strategies, and write their candidates."""
-    found = {}
+def search_all(options: argparse.Namespace, settings: Settings, record: Record) -> list[dict]:
+    """Run both strategies, random search first, and write their candidates."""
+    candidates = []
     with open_executor(options) as executor:
         for name in ("random", "evolution"):
-            found[name] = search(name, settings, executor)
-            record_candidates(record, name, found[name])
-    return found
+            for found in search(name, settings, executor):
+                record_candidate(record, name, found)
+                candidates.append(found)
+    return candidates
 
 
 def main(arguments: list[str] | None = None) -> None:

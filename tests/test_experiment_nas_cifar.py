@@ -56,6 +56,11 @@ def test_the_resnet_is_as_wide_as_it_may_be(rows):
     assert nas_cifar.LIMITS.violation(wider) > 0
 
 
+def test_the_processor_time_of_candidates_is_recorded(rows):
+    spent = rows.loc[rows["stage"] == "candidate", "cpu_seconds"]
+    assert (spent > 0).all()
+
+
 def test_what_is_drawn_keeps_the_limits():
     generator = make_generator(0)
     genome = nas_cifar.SPACE.sample(generator=generator)
@@ -81,6 +86,6 @@ def test_nothing_is_trained_twice(folder, monkeypatch):
 
 def test_the_record_says_what_candidates_saw(folder):
     about = load(folder / "record.json")["data"]
-    assert "1 epochs from lr 0.1; candidates 1 epochs from lr 0.1 on 7 images" in about
+    assert "1 epochs from lr 0.1; candidates 1 epochs from lr 0.1 on 12 images" in about
     settings = nas_cifar.Settings(**vars(settings_of(nas_cifar, folder)))
-    assert settings.few == 7
+    assert settings.few == 12
