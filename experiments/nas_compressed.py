@@ -15,8 +15,8 @@ bytes, and each seed:
 
 Plans over the budget are not measured (``scored`` says how many were). Plans are compared on the
 validation images, and the one that was found is measured on the test images: "cut", without any
-training; "finetuned", after the weights that are left were trained on for a few epochs
-(``--tune-epochs``), then rounded. "float" rows hold the networks before.
+training; "finetuned", after a few more epochs (``--tune-epochs``) of the weights that are left,
+with the rounding in place and scales that are learned. "float" rows hold the networks before.
 
 A killed run goes on where it stopped: finished runs are in a journal, epochs in checkpoints
 (``--work``).
@@ -30,7 +30,7 @@ import functools
 from torch import nn
 
 from experiments import common
-from rac_helpers import metrics, nas, quantize
+from rac_helpers import metrics, nas, prune, quantize
 from rac_helpers.rng import derive_seed, make_generator
 
 SPARSITIES = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9)
@@ -41,7 +41,7 @@ PRESETS = {
     "synth_digits": common.PRESETS["synth_digits"],
     "folder": common.PRESETS["folder"],
 }
-BUDGETS_BYTES = {"small_cnn": (12_000, 9_000, 7_000), "resnet20": (100_000, 70_000, 50_000)}
+BUDGETS_BYTES = {"small_cnn": (14_000, 11_000, 8_000), "resnet20": (100_000, 70_000, 50_000)}
 METHODS = ("uniform", "random", "evolution")
 
 
@@ -144,19 +144,39 @@ class Search:
 
 
 def finetuned(student: nn.Module, plan: nas.Plan, config: dict, settings: common.Settings) -> dict:
-    """Return the row after a training of the weights that are left."""
-    model = copy.deepcopy(student)
-    masks = nas.masks_of(model, plan)
-    masks.apply_(model)
-    history = common.tune(model, config, settings, after_step=masks)
-    row = row_of("finetuned", model, plan, settings)
+    """Return the row after a training of the weights that are left, with their rounding."""
+    cut, masks = copy.deepcopy(student), nas.masks_of(student, plan)
+    masks.apply_(cut)
+    model = quantize.insert_quantizers(
+        cut,
+        weights=quantize.weight_params(cut, plan.bits),
+        make_quantizer=quantize.LearnedQuantizer,
+    )
+    after_step = functools.partial(keep, masks=masks)
+    history = common.tune(model, config, settings, after_step=after_step)
+    learned, _ = quantize.params_of(model)
+    row = row_of("finetuned", quantize.remove_quantizers(model), plan, settings, rounding=learned)
     return row | {"history": common.without_seconds(history)}
 
 
-def row_of(stage: str, model: nn.Module, plan: nas.Plan, settings: common.Settings) -> dict:
+def keep(model: nn.Module, step: int, *, masks: prune.MaskSet) -> None:
+    """Keep zeros zero, and scales above zero."""
+    masks(model, step)
+    quantize.keep_scales_positive_(model)
+
+
+def row_of(
+    stage: str,
+    model: nn.Module,
+    plan: nas.Plan,
+    settings: common.Settings,
+    *,
+    rounding: dict[str, quantize.QParams] | None = None,
+) -> dict:
     """Measure the compressed network; the plan stands in the row, layer by layer."""
-    numbers = common.scores(nas.compress(model, plan), settings)
-    numbers |= {"size_bytes": nas.compressed_bytes(model, plan), "width": plan.width}
+    numbers = common.scores(nas.compress(model, plan, rounding=rounding), settings)
+    stored = nas.pack_compressed(model, plan, rounding=rounding)
+    numbers |= {"size_bytes": metrics.size_bytes(stored), "width": plan.width}
     for name in plan.bits:
         numbers |= {f"sparsity {name}": plan.sparsity[name], f"bits {name}": plan.bits[name]}
     return {"config": {"stage": stage}, "metrics": numbers}

@@ -20,6 +20,12 @@ from rac_helpers.nas import (
 
 MODEL = models.SmallCNN(width=4)
 LAYERS = [*quantize.quantizable(MODEL)]
+GRID = quantize.symmetric_params(1.0, bits=2)
+
+
+def grids(rounding):
+    layer = nn.Sequential(nn.Linear(2, 2))
+    return compress(layer, Plan({"0": 0.0}, {"0": 3}), rounding=rounding)
 
 
 @st.composite
@@ -99,6 +105,26 @@ def test_fewer_bits_and_more_zeros_take_fewer_bytes():
     assert size(0.95, 8) < size(0.8, 8) < size(0, 8)
 
 
+def test_the_size_follows_from_the_plan_alone():
+    """Weights that are rounded to zero are stored, so that training cannot change the size."""
+    plan = Plan(dict.fromkeys(LAYERS, 0.8), dict.fromkeys(LAYERS, 2))
+    other = models.SmallCNN(width=4, seed=9)
+    other.classifier.weight.data[:, 0] = 99.0  # all others become zero
+    assert compressed_bytes(other, plan) == compressed_bytes(MODEL, plan)
+
+
+def test_a_learned_grid_is_what_is_stored():
+    layer = nn.Sequential(nn.Linear(3, 1, bias=False))
+    layer[0].weight.data = torch.tensor([[0.2, -0.4, 1.0]])
+    plan = Plan({"0": 0.0}, {"0": 2})
+    grid = quantize.symmetric_params(torch.tensor([0.4]), bits=2, axis=0)
+    assert compress(layer, plan, rounding={"0": grid})[0].weight.tolist() == [
+        pytest.approx([0.0, -0.4, 0.4])
+    ]
+    stored = pack_compressed(layer, plan, rounding={"0": grid})
+    assert stored["0.weight.scale"].tolist() == pytest.approx([0.4])
+
+
 def test_masks_are_those_of_the_plan():
     plan = Plan({"classifier": 0.5}, {"classifier": 4})
     masks = masks_of(MODEL, plan)
@@ -123,6 +149,8 @@ def test_space_and_plan():
         (lambda: Plan({"a": 0.5}, {"b": 4}), ValueError, "must name the same layers"),
         (lambda: Plan({}, {}), ValueError, "at least one"),
         (lambda: compress(MODEL, Plan({"x": 0}, {"x": 4})), ValueError, "plan must name layers"),
+        (lambda: grids({"x": GRID}), ValueError, "rounding must be for the layers"),
+        (lambda: grids({"0": GRID}), ValueError, "codes -3 to 3 and 2 scales, got codes -1 to 1"),
         (lambda: compressed_space([]), ValueError, "genes must have names"),
     ],
 )

@@ -121,7 +121,9 @@ def plan_of(space: Space, genome: Genome) -> Plan:
     return Plan(**parts, width=width)
 
 
-def compress(model: nn.Module, plan: Plan) -> nn.Module:
+def compress(
+    model: nn.Module, plan: Plan, *, rounding: Mapping[str, quantize.QParams] | None = None
+) -> nn.Module:
     """Return a copy of a network with small weights cut and the others rounded.
 
     It is what :func:`pack_compressed` stores, read back: floats that take only the values in the
@@ -133,6 +135,8 @@ def compress(model: nn.Module, plan: Plan) -> nn.Module:
         Trained; the plan names linear and convolutional layers of it.
     plan : Plan
         Layers that it does not name stay as they are.
+    rounding : mapping of str to QParams, optional
+        As for :func:`pack_compressed`.
 
     Returns
     -------
@@ -152,7 +156,7 @@ def compress(model: nn.Module, plan: Plan) -> nn.Module:
     [[0.0, 0.0, 1.0, 1.0]]
     """
     result = copy.deepcopy(model)
-    unpack_compressed_(result, pack_compressed(model, plan), plan)
+    unpack_compressed_(result, pack_compressed(model, plan, rounding=rounding), plan)
     return result
 
 
@@ -173,13 +177,15 @@ def masks_of(model: nn.Module, plan: Plan) -> prune.MaskSet:
     return prune.layer_masks(scores, {f"{name}.weight": s for name, s in plan.sparsity.items()})
 
 
-def pack_compressed(model: nn.Module, plan: Plan) -> dict[str, torch.Tensor]:
+def pack_compressed(
+    model: nn.Module, plan: Plan, *, rounding: Mapping[str, quantize.QParams] | None = None
+) -> dict[str, torch.Tensor]:
     """Cut, round, and return what a file of the compressed network holds.
 
     The smallest weights of a layer go. The others get a scale for each output channel, and codes of
-    as many bits as the plan says. Where weights are zero, a bitmap (a bit a weight) says which are
-    not, and only these have codes, if that is shorter. What is in no layer of the plan is stored
-    as it is.
+    as many bits as the plan says. Where weights were cut, a bitmap (a bit a weight) says which are
+    left, and only these have codes, if that is shorter. What is in no layer of the plan is stored
+    as it is. So the size of the file follows from the plan; training changes nothing of it.
 
     Parameters
     ----------
@@ -187,6 +193,10 @@ def pack_compressed(model: nn.Module, plan: Plan) -> dict[str, torch.Tensor]:
         Trained; not changed.
     plan : Plan
         For layers of the model.
+    rounding : mapping of str to QParams, optional
+        Grids of the layers of the plan, one scale for each output channel, around 0, of as many
+        bits as the plan says: those that a training has learned. ``None``: from the largest
+        weight of each channel.
 
     Returns
     -------
@@ -196,7 +206,7 @@ def pack_compressed(model: nn.Module, plan: Plan) -> dict[str, torch.Tensor]:
     Raises
     ------
     TypeError, ValueError
-        If the plan names a layer that is not there.
+        If the plan names a layer that is not there, or ``rounding`` does not fit it.
 
     Examples
     --------
@@ -205,20 +215,36 @@ def pack_compressed(model: nn.Module, plan: Plan) -> dict[str, torch.Tensor]:
     {'0.bias': 8, '0.weight.scale': 8, '0.weight.codes': 64, '0.weight.bitmap': 16}
     """
     cut = copy.deepcopy(model)
-    masks_of(cut, plan).apply_(cut)
+    masks = masks_of(cut, plan)
+    masks.apply_(cut)
     state = {name: value.detach() for name, value in cut.state_dict().items()}
-    for name, rounding in quantize.weight_params(cut, plan.bits).items():
-        codes = quantize.quantize(state.pop(f"{name}.weight"), rounding).to(torch.int32).flatten()
-        there, bits = codes != 0, plan.bits[name]
-        dense = quantize.pack_bits(codes - rounding.qmin, bits)
-        kept = quantize.pack_bits(codes[there] - rounding.qmin, bits)
+    grids = quantize.weight_params(cut, plan.bits) if rounding is None else dict(rounding)
+    _check_grids(grids, cut, plan)
+    for name, grid in grids.items():
+        codes = quantize.quantize(state.pop(f"{name}.weight"), grid).to(torch.int32).flatten()
+        there, bits = masks[f"{name}.weight"].flatten(), plan.bits[name]
+        dense = quantize.pack_bits(codes - grid.qmin, bits)
+        kept = quantize.pack_bits(codes[there] - grid.qmin, bits)
         bitmap = torch.from_numpy(np.packbits(there.numpy()))
         shorter = kept.nbytes + bitmap.nbytes < dense.nbytes
-        state[f"{name}.weight.scale"] = rounding.scale
+        state[f"{name}.weight.scale"] = grid.scale
         state[f"{name}.weight.codes"] = kept if shorter else dense
         if shorter:
             state[f"{name}.weight.bitmap"] = bitmap
     return state
+
+
+def _check_grids(grids: Mapping[str, quantize.QParams], model: nn.Module, plan: Plan) -> None:
+    layers = quantize.quantizable(model)
+    if grids.keys() != plan.bits.keys():
+        raise ValueError(f"rounding must be for the layers {[*plan.bits]}, got {[*grids]}")
+    for name, grid in grids.items():
+        most, channels = 2 ** (plan.bits[name] - 1) - 1, len(layers[name].weight)
+        if (grid.qmin, grid.qmax, grid.scale.numel()) != (-most, most, channels):
+            raise ValueError(
+                f"rounding of {name} must have codes {-most} to {most} and {channels} scales, got "
+                f"codes {grid.qmin} to {grid.qmax} and {grid.scale.numel()} scales"
+            )
 
 
 def unpack_compressed_(model: nn.Module, stored: Mapping[str, torch.Tensor], plan: Plan) -> None:
