@@ -10,6 +10,7 @@ import subprocess
 import sys
 from datetime import datetime
 
+import ipywidgets as widgets
 import numpy as np
 import pytest
 import torch
@@ -307,6 +308,21 @@ def test_tensor_on_another_device_is_fetched():
     assert decode(encode(image)).unique().tolist() == [7]
 
 
+def test_a_slider_can_be_played():
+    explorer = painter(play="hue")
+    for text in ("Play", "Step", "Reset"):
+        assert f'<button type="button" disabled>{text}</button>' in explorer.html
+        assert f">{text}</button>" not in painter().html
+    view = explorer.live()
+    [player] = [child for child in view.children if isinstance(child, widgets.Play)]
+    slider = next(c for c in view.children if isinstance(c, widgets.SelectionSlider))
+    assert (player.min, player.max, player.value) == (0, len(slider.options) - 1, slider.index)
+    player.value = player.max
+    assert slider.index == player.max
+    slider.index = 0
+    assert player.value == 0
+
+
 def test_no_upload_without_the_option_or_on_the_page():
     assert not any(hasattr(child, "children") for child in painter().live().children)
     assert 'type="file"' not in painter(upload=True).html
@@ -405,6 +421,11 @@ def bad_sliders():
             "n must be a Slider",
         ),
         (lambda: explore(paint, name="a", title="t", n=one), TypeError, "render must take .* n;"),
+        (
+            lambda: explore(paint, name="a", title="t", play="gain", hue=one),
+            ValueError,
+            r"play must name one of the sliders \['hue'\], got 'gain'",
+        ),
         (lambda: explore("paint", name="a", title="t", n=one), TypeError, "render must be a func"),
         (lambda: explore(nothing, name="a", title="t", n=one), TypeError, "Frame, got None.* n=1"),
         (

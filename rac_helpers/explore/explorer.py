@@ -114,8 +114,8 @@ class Frame:
 class Explorer:
     """A render function with its sliders; made by :func:`explore`, shown by the notebook."""
 
-    def __init__(self, render, sliders, *, name, title, upload, width_px):
-        self.render, self.sliders, self.upload = render, sliders, upload
+    def __init__(self, render, sliders, *, name, title, upload, play, width_px):
+        self.render, self.sliders, self.upload, self.play = render, sliders, upload, play
         self.name, self.title, self.width_px = name, title, width_px
 
     def draw(self, values: Mapping[str, Any], **extra) -> Frame:
@@ -169,6 +169,7 @@ def explore(
     name: str,
     title: str,
     upload: bool = False,
+    play: str | None = None,
     width_px: int | None = None,
     **sliders: Slider,
 ) -> Explorer:
@@ -188,6 +189,9 @@ def explore(
         If true, the live view also takes any photograph, which ``render`` receives as the keyword
         ``image``, a uint8 tensor ``(3, H, W)`` with both sides at most 256 pixels. Without
         one, and in the built page, the keyword is left out.
+    play : str, optional
+        Keyword of the slider that time runs along: buttons play it from stop to stop, make one
+        step, and go back to the first stop.
     width_px : int, optional
         Width of the picture on the page. By default a figure has its size in inches at 96 dpi, and
         a small picture is enlarged a whole number of times, up to about 480.
@@ -222,8 +226,11 @@ def explore(
     _check_sliders(sliders)
     if upload and "image" in sliders:
         raise ValueError("sliders must not be called 'image': upload=True needs that keyword")
+    if play is not None and play not in sliders:
+        raise ValueError(f"play must name one of the sliders {[*sliders]}, got {play!r}")
     check_render(render, [*sliders, "image"] if upload else list(sliders))
-    explorer = Explorer(render, sliders, name=name, title=title, upload=upload, width_px=width_px)
+    more = {"upload": upload, "play": play, "width_px": width_px}
+    explorer = Explorer(render, sliders, name=name, title=title, **more)
     explorer.draw(explorer.defaults)  # an error belongs to this cell, not to the display
     if os.environ.get(STATIC_BUILD) == "1":
         _ = explorer.html

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
+from rac_helpers.explore.page import PLAY_MS
 from rac_helpers.explore.picture import encode, img_tag, read_upload
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ class _LiveView:
             slider.observe(self.refresh, names="value")
         title = widgets.HTML(f"<b>{html.escape(explorer.title)}</b>")
         upload = [self._upload_row()] if explorer.upload else []
-        children = [title, *self.sliders.values(), *upload, self.picture, self.caption]
+        player = [self._player(explorer.play)] if explorer.play else []
+        children = [title, *self.sliders.values(), *player, *upload, self.picture, self.caption]
         layout = widgets.Layout(border="1px solid #9aa5b1", padding="12px 16px", max_width="760px")
         self.box = widgets.VBox(children, layout=layout)
 
@@ -60,6 +62,14 @@ class _LiveView:
 
     def say(self, text: str) -> None:
         self.caption.value = f'<div role="status" aria-live="polite">{html.escape(text)}</div>'
+
+    def _player(self, key: str) -> widgets.Play:
+        """Return the buttons that move a slider: play, pause, back to the first."""
+        slider = self.sliders[key]
+        last = len(slider.options) - 1
+        player = widgets.Play(min=0, max=last, value=slider.index, interval=PLAY_MS)
+        widgets.link((player, "value"), (slider, "index"))
+        return player
 
     def _upload_row(self) -> widgets.HBox:
         picker = widgets.FileUpload(accept="image/*", description="Your photograph")

@@ -47,6 +47,33 @@
       timer = setTimeout(save, 300);
     });
   });
+  const player = find(".rac-player");
+  if (player) {
+    const input = inputs.find((one) => one.name === player.dataset.plays);
+    const [play, step, reset] = player.children;
+    let clock;
+    const go = (at) => { input.value = at; input.dispatchEvent(new Event("input")); };
+    const rest = () => {
+      clearInterval(clock);
+      clock = undefined;
+      play.textContent = "Play";
+      caption.setAttribute("aria-live", "polite");
+    };
+    const forward = () => {
+      go(+input.value + 1);
+      if (input.value === input.max) rest();
+    };
+    play.addEventListener("click", () => {
+      if (clock) return rest();
+      if (input.value === input.max) go(0);
+      clock = setInterval(forward, +player.dataset.ms);
+      play.textContent = "Pause";
+      caption.setAttribute("aria-live", "off"); // nobody can listen that fast
+    });
+    step.addEventListener("click", () => { rest(); forward(); });
+    reset.addEventListener("click", () => { rest(); go(0); });
+    for (const button of player.children) button.disabled = false;
+  }
   load();
   addEventListener("load", scroll); // only now all that is above has its height
   addEventListener("hashchange", () => { load(); scroll(); });

@@ -20,7 +20,7 @@ aria-labelledby="explore-{name}-title">
 <p class="rac-title" id="explore-{name}-title">{title}</p>
 <div class="rac-sliders">
 {inputs}
-</div>
+</div>{player}
 <noscript><p>Without JavaScript the sliders rest: this is the first picture.</p></noscript>
 {image}
 <figcaption><output class="rac-caption" for="{inputs_ids}" aria-live="polite">{caption}</output>\
@@ -28,6 +28,10 @@ aria-labelledby="explore-{name}-title">
 <script type="application/json">{data}</script>
 <script>{script}</script>
 </figure>"""
+
+
+BUTTONS = ("Play", "Step", "Reset")
+PLAY_MS = 900  # for each stop
 
 
 def page_figure(explorer: Explorer, frames: Iterable[tuple[dict[str, Any], Frame]]) -> str:
@@ -42,6 +46,7 @@ def page_figure(explorer: Explorer, frames: Iterable[tuple[dict[str, Any], Frame
         name=explorer.name,
         title=html.escape(explorer.title),
         inputs="\n".join(_range_input(explorer.name, key, s) for key, s in sliders.items()),
+        player=_player(explorer.play, sliders),
         inputs_ids=" ".join(f"explore-{explorer.name}-{key}" for key in sliders),
         image=image,
         caption=html.escape(caption),
@@ -78,6 +83,18 @@ def _range_input(name: str, key: str, slider: Slider) -> str:
         f'<input type="range" id="{ident}" name="{key}" min="0" max="{len(slider.stops) - 1}" '
         f'step="1" value="{at}" aria-valuetext="{text}" autocomplete="off" disabled>'
         f'<output for="{ident}" aria-live="off">{text}</output></div>'
+    )
+
+
+def _player(play: str | None, sliders: dict[str, Slider]) -> str:
+    """Return the buttons that move a slider, if there is one to play."""
+    if play is None:
+        return ""
+    buttons = "".join(f'<button type="button" disabled>{text}</button>' for text in BUTTONS)
+    label = html.escape(sliders[play].label)
+    return (
+        f'\n<div class="rac-player" data-plays="{play}" data-ms="{PLAY_MS}" role="group" '
+        f'aria-label="{label}">{buttons}</div>'
     )
 
 

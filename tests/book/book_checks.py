@@ -133,6 +133,34 @@ def check_sweep(ident: str, states: list[dict]) -> None:
         assert len({s[what] for s in states}) > 1, f"{ident}: the {what} never changes"
 
 
+def check_player(page: Page, name: str) -> int:
+    """The buttons reset, step, play to the end and pause a slider; return how many stops it has."""
+    buttons = f"#explore-{name} .rac-player button"
+    play, step, reset = page.query_selector_all(buttons)
+    player = f"document.querySelector('#explore-{name} .rac-player')"
+    ident = f"explore-{name}-" + page.evaluate(f"() => {player}.dataset.plays")
+
+    def at() -> int:
+        return page.evaluate(STATE, ident)["at"]
+
+    last = page.evaluate(STATE, ident)["last"]
+    reset.click()
+    assert at() == 0, f"{name}: reset does not go to the first stop"
+    step.click()
+    assert at() == 1, f"{name}: step does not go to the next stop"
+    page.evaluate(f"() => {{ {player}.dataset.ms = 20; }}")
+    play.click()
+    at_end = "([id, last]) => +document.getElementById(id).value === last"
+    page.wait_for_function(at_end, arg=[ident, last], timeout=20_000)
+    assert play.inner_text() == "Play", f"{name}: at the end it still plays"
+    page.evaluate(f"() => {{ {player}.dataset.ms = 60_000; }}")
+    play.click()
+    assert (at(), play.inner_text()) == (0, "Pause"), f"{name}: play does not begin again"
+    play.click()
+    assert play.inner_text() == "Play", f"{name}: it cannot be paused"
+    return last + 1
+
+
 def check_unique_ids(page: Page) -> None:
     """No identifier of an explorer occurs twice."""
     script = "() => [...document.querySelectorAll('[id^=explore-]')].map(element => element.id)"

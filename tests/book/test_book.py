@@ -67,6 +67,15 @@ def test_sliders_are_reached_one_after_the_other(browser, chapter):
                 seen.page.keyboard.press("Tab")
 
 
+def test_players_play(browser, chapter, report):
+    with checks.visit(browser, chapter.as_uri()) as seen:
+        for name in explorers(chapter):
+            if seen.page.query_selector(f"#explore-{name} .rac-player"):
+                stops = checks.check_player(seen.page, name)
+                report(f"played {chapter.stem}  {name}: {stops} stops")
+        checks.check_console(seen)
+
+
 def test_state_is_in_the_address_and_comes_back(browser, chapter):
     moved = {}
     with checks.visit(browser, chapter.as_uri()) as seen:

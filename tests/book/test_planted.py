@@ -17,6 +17,10 @@ def shade(level):
 EXPLORER = explore(shade, name="grey", title="Grey", level=Slider("Level", [0, 99, 200])).html
 
 
+LEVELS = Slider("Level", [0, 99, 200], default=99)
+PLAYER = explore(shade, name="grey", title="Grey", play="level", level=LEVELS).html
+
+
 def same(level):
     return Frame(torch.zeros(3, 16, 16, dtype=torch.uint8), f"Grey level {level}.")
 
@@ -107,6 +111,33 @@ def test_keys_that_do_nothing_are_found(open_page):
     page = EXPLORER + "<script>addEventListener('keydown', e => e.preventDefault(), true)</script>"
     with open_page(page) as seen, pytest.raises(AssertionError):
         checks.check_sweep("explore-grey-level", checks.sweep(seen.page, "explore-grey-level"))
+
+
+def test_a_sound_player_passes(open_page):
+    with open_page(PLAYER) as seen:
+        assert checks.check_player(seen.page, "grey") == 3
+        checks.check_axe(seen.page)
+        checks.check_console(seen)
+
+
+@pytest.mark.parametrize(
+    ("part", "new", "message"),
+    [
+        ("rest(); go(0);", "rest();", "reset does not go"),
+        ("rest(); forward();", "rest();", "step does not go"),
+        ("clock = setInterval", "setInterval", "cannot be paused|still plays|begin again"),
+        ("=== input.max) rest()", "=== input.max) return", "still plays"),
+        ("=== input.max) go(0)", "=== input.max) rest()", "begin again"),
+        ("if (clock) return rest();", "", "cannot be paused"),
+    ],
+    ids=["reset", "step", "clock", "end", "again", "pause"],
+)
+def test_a_broken_player_is_found(open_page, part, new, message):
+    with (
+        open_page(without(PLAYER, part, new)) as seen,
+        pytest.raises(AssertionError, match=message),
+    ):
+        checks.check_player(seen.page, "grey")
 
 
 def test_a_lost_state_is_found(open_page):
