@@ -7,6 +7,10 @@ trainings of the small network on digits through ``sweep``; "workers" 0 runs the
 without a cluster. Before the clock starts each process has drawn its pictures and trained once.
 It is repeated in turn, so that what else the machine does hits all alike; and it needs as many
 quiet cores as workers. "speed_up" is over one worker of the same repetition.
+
+Dask tells its workers to give each piece of freed memory back to the system at once (Linux,
+``MALLOC_TRIM_THRESHOLD_``), and the next batch has to ask for it anew. The rows with "trim" show
+what that costs; the others do without it.
 """
 
 from __future__ import annotations
@@ -25,7 +29,8 @@ from experiments import common, tuning
 from rac_helpers.records import Record
 from rac_helpers.sweep import scheduler, sweep
 
-WORKERS = (0, 1, 2)
+PLACES = ((0, False), (1, True), (1, False), (2, False))  # workers, and whether they trim
+TRIM = "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_"
 CONFIG = {"lr": 0.2, "weight_decay": 5e-4, "batch_size": 32, "num_ops": 1, "magnitude": 5}
 
 
@@ -36,15 +41,17 @@ def run(config: dict, *, settings: tuning.Settings) -> dict:
 
 
 @contextmanager
-def cluster_of(workers: int) -> Iterator:
+def cluster_of(workers: int, *, trim: bool) -> Iterator:
     """Yield an executor on a cluster with so many workers; None runs here."""
     if workers == 0:
         yield None
         return
+    import dask
     from distributed import LocalCluster
 
     os.environ["OMP_NUM_THREADS"] = "1"  # of the workers, which begin now
     with (
+        dask.config.set({} if trim else {TRIM: None}),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -88,26 +95,30 @@ def main(arguments: list[str] | None = None) -> None:
     about = f"{options.trainings} trainings: {settings.describe().rpartition(';')[0]}"
     record = Record.open(options.record, name="cluster_speedup", command=command, data=about)
     with ExitStack() as stack:
-        places = {workers: stack.enter_context(cluster_of(workers)) for workers in WORKERS}
-        for workers, executor in places.items():
+        places = {
+            (workers, trim): stack.enter_context(cluster_of(workers, trim=trim))
+            for workers, trim in PLACES
+        }
+        for (workers, _), executor in places.items():
             warm_up = {"trainings": 4 * max(1, workers), "settings": settings, "first": 1000}
             measure(executor, **warm_up)
         for repeat in range(options.repeats):
             rows = {
-                workers: measure(executor, trainings=options.trainings, settings=settings, first=0)
-                for workers, executor in places.items()
+                place: measure(executor, trainings=options.trainings, settings=settings, first=0)
+                for place, executor in places.items()
             }
             write(record, rows, repeat)
 
 
-def write(record: Record, rows: dict[int, dict], repeat: int) -> None:
+def write(record: Record, rows: dict[tuple[int, bool], dict], repeat: int) -> None:
     """Add the rows of one repetition."""
     if len({row["mean_val_accuracy"] for row in rows.values()}) != 1:
         raise RuntimeError(f"the same trainings must score the same everywhere, got {rows}")
-    for workers, row in rows.items():
-        if not record.has({"workers": workers}, repeat):
-            speed_up = {"speed_up": rows[1]["seconds"] / row["seconds"]}
-            record.append(config={"workers": workers}, seed=repeat, metrics=row | speed_up)
+    for (workers, trim), row in rows.items():
+        config = {"workers": workers, "trim": trim}
+        if not record.has(config, repeat):
+            speed_up = {"speed_up": rows[1, False]["seconds"] / row["seconds"]}
+            record.append(config=config, seed=repeat, metrics=row | speed_up)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -120,7 +121,7 @@ def test_wrong_options(options, message, capsys):
 
 
 @contextlib.contextmanager
-def threads_of(workers):
+def threads_of(workers, *, trim):
     if workers == 0:
         yield None
     else:
@@ -135,14 +136,21 @@ def test_speed_up_is_over_one_worker(few, tmp_path, monkeypatch):
     options = ["--num-train", "40", "--epochs", "1", "--trainings", "2", "--repeats", "2"]
     cluster_speedup.main([*options, "--record", str(record)])
     rows = frame(record)
-    assert rows["workers"].tolist() == 2 * list(cluster_speedup.WORKERS)
-    one = rows[rows["workers"].eq(1)]
+    places = list(zip(rows["workers"], rows["trim"], strict=True))
+    assert places == 2 * list(cluster_speedup.PLACES)
+    one = rows[rows["workers"].eq(1) & ~rows["trim"].astype(bool)]
     assert one["speed_up"].eq(1).all()
-    want = one["seconds"].iloc[0] / rows["seconds"].iloc[2]
-    assert rows["speed_up"].iloc[2] == pytest.approx(want)
+    want = one["seconds"].iloc[0] / rows["seconds"].iloc[3]
+    assert rows["speed_up"].iloc[3] == pytest.approx(want)
+
+
+@pytest.mark.parametrize(("trim", "expected"), [(False, None), (True, "65536")])
+def test_workers_keep_their_memory_unless_dask_has_its_way(trim, expected):
+    with cluster_speedup.cluster_of(1, trim=trim) as executor:
+        assert executor.submit(os.environ.get, "MALLOC_TRIM_THRESHOLD_").result() == expected
 
 
 def test_trainings_that_differ_between_places_are_found():
-    rows = {n: {"seconds": 1.0, "mean_val_accuracy": 0.5 + n} for n in cluster_speedup.WORKERS}
+    rows = {n: {"seconds": 1.0, "mean_val_accuracy": 0.5 + n} for n in range(3)}
     with pytest.raises(RuntimeError, match="must score the same everywhere"):
         cluster_speedup.write(None, rows, 0)
