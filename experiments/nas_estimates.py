@@ -12,9 +12,9 @@ mean test accuracy of the trained networks says how well it sorts them:
 - "supernet": one training with shared weights, each step another network (single path one-shot);
   then each network is measured on the validation images, after its batch norm was counted anew.
 
-A row holds the numbers, too, in the order of the genomes. "seconds" is what the estimate took for
-all networks. ``--latency`` measures the blocks of all networks on two threads and adds the sums:
-run it on a quiet machine, on the one where the table's latencies were measured.
+A row holds the numbers, too, in the order of the genomes. "seconds" is what the estimate took of
+the processor for all networks. ``--latency`` measures the blocks of all networks on two threads and
+adds the sums: run it on a quiet machine, on the one where the table's latencies were measured.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ LATENCY_RUNS = 100
 
 def run(config: dict, *, settings: table_of.Settings) -> dict:
     """Return the estimate of each genome, in their order."""
-    dataset, begin = table_of.load_dataset(settings), time.perf_counter()
+    dataset, begin = table_of.load_dataset(settings), time.process_time()
     one = with_supernet if config["estimate"] == "supernet" else at_the_start
     values = one(config, dataset)
-    return {"values": [_short(v) for v in values], "seconds": round(time.perf_counter() - begin, 1)}
+    return {"values": [_short(v) for v in values], "seconds": round(time.process_time() - begin, 1)}
 
 
 def at_the_start(config: dict, dataset) -> list[float]:
