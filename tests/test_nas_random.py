@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from rac_helpers.nas.bayesian import BayesianSearch
 from rac_helpers.nas.random_search import RandomSearch, sample_new
 from rac_helpers.nas.search import search
 from rac_helpers.nas.space import Space
@@ -31,6 +32,17 @@ def test_without_replacement_each_genome_comes_once(sizes, seed):
 def test_more_trials_than_genomes_is_an_error():
     with pytest.raises(ValueError, match="has 6 genomes and all have been tried"):
         search(RandomSearch(SPACE, generator=make_generator(0)), sum, num_trials=7)
+
+
+def test_a_space_may_hold_more_genomes_than_len_can_say():
+    """That of the plans for a ResNet-20 has 10**31; Python's len ends at 2**63 - 1."""
+    space = Space(tuple((f"gene{i}", tuple(range(36))) for i in range(20)))
+    with pytest.raises(OverflowError):
+        len(space)
+    assert space.num_genomes == 36**20
+    for kind in (RandomSearch, BayesianSearch):
+        strategy = kind(space, generator=make_generator(0))
+        space.check(strategy.ask())
 
 
 def test_with_replacement_genomes_come_again():

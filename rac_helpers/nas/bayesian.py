@@ -182,7 +182,7 @@ class BayesianSearch(Strategy):
         self._asked: set[Genome] = set()
         self._genomes: list[Genome] = []
         self._scores: list[float] = []
-        self._all = list(space.genomes()) if len(space) <= _ALL else None
+        self._all = list(space.genomes()) if space.num_genomes <= _ALL else None
 
     def ask(self) -> Genome:
         """Return a random genome at first, then the most promising one; none comes twice."""

@@ -84,11 +84,12 @@ def sample_new(space: Space, seen: set[Genome], *, generator: torch.Generator) -
     >>> sample_new(Space((("width", (8, 16)),)), {(0,)}, generator=make_generator(0))
     (1,)
     """
-    if len(seen) >= len(space):
+    total = space.num_genomes
+    if len(seen) >= total:
         raise ValueError(
-            f"the space has {len(space)} genomes and all have been tried; ask for fewer trials"
+            f"the space has {total} genomes and all have been tried; ask for fewer trials"
         )
-    if 2 * len(seen) > len(space):  # few are left: draw from their list
+    if 2 * len(seen) > total:  # few are left: draw from their list
         left = [genome for genome in space.genomes() if genome not in seen]
         return left[int(torch.randint(len(left), (), generator=generator))]
     while (genome := space.sample(generator=generator)) in seen:

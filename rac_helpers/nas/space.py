@@ -63,9 +63,14 @@ class Space:
         """The genes that have more than one choice."""
         return tuple(place for place, size in enumerate(self.sizes) if size > 1)
 
+    @functools.cached_property
+    def num_genomes(self) -> int:
+        """How many genomes there are; ``len`` says the same, as far as Python lets it: to 2**63."""
+        return math.prod(self.sizes)
+
     def __len__(self) -> int:
         """Return the number of genomes."""
-        return math.prod(self.sizes)
+        return self.num_genomes
 
     def genomes(self) -> Iterator[Genome]:
         """Yield all genomes in lexicographic order.
