@@ -82,6 +82,45 @@ def test_fit_trains_it_and_every_path_is_drawn(supernet, digits):
     assert repeated == drawn  # the seed and the step decide, so that a training can be resumed
 
 
+def test_a_training_that_is_resumed_ends_as_one_that_was_not_stopped(digits, tmp_path, monkeypatch):
+    """The path of the next step must be in the checkpoint, too."""
+    options = {"epochs": 2, "batch_size": 20, "checkpoint": tmp_path / "resumed.pt"}
+
+    def trained(**changes):
+        supernet = Supernet(seed=0)
+        doors = {"after_step": supernet.draw_} | options | changes
+        train.fit(supernet, digits.train, digits.validation, **doors)
+        return supernet
+
+    whole, save = trained(checkpoint=tmp_path / "whole.pt"), train.checkpoint.Checkpoint.save
+
+    def save_and_stop(*state):
+        save(*state)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.checkpoint.Checkpoint, "save", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            trained()
+    resumed = trained()
+    assert resumed.genome == whole.genome
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_a_genome_that_is_not_of_the_space_cannot_be_set(supernet):
+    with pytest.raises(ValueError, match=r"genome\[0\] \(stage1\) must be in \[0, 3\], got 4"):
+        supernet.genome = (4, 0, 0, 0, 0)
+
+
+def test_each_picture_counts_the_same_for_batch_norm(supernet, digits):
+    """21 pictures in batches of at most 20: the last one must not weigh as much as 20."""
+    images = digits.train.images[:21]
+    network = supernet.subnet(GENOME, images, batch_size=20)
+    x = network.stem[0](network.normalize(images))
+    assert torch.allclose(network.stem[1].running_mean, x.mean(dim=(0, 2, 3)), atol=0.01)
+
+
 def test_subnet_counts_batch_norm_anew(supernet, digits):
     network = supernet.subnet(GENOME, digits.train.images, batch_size=60)
     assert not network.training

@@ -7,6 +7,7 @@ same name have the same weights; where a network is narrower, it uses the first 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -43,7 +44,7 @@ class Supernet(nn.Module):
     Attributes
     ----------
     genome : Genome
-        The network that a call computes; it can be set.
+        The network that a call computes; it can be set. A checkpoint of ``fit`` holds it, too.
 
     Raises
     ------
@@ -79,7 +80,16 @@ class Supernet(nn.Module):
         self._make = functools.partial(make, classes=classes)
         self._skeletons: dict[Genome, nn.Module] = {}
         self._share_([self._make(space.check(genome), seed=seed) for genome in largest])
-        self.genome = self._draw(0)
+        self.register_buffer("path", torch.tensor(self._draw(0)))
+
+    @property
+    def genome(self) -> Genome:
+        """The network that a call computes."""
+        return tuple(self.path.tolist())
+
+    @genome.setter
+    def genome(self, genome: Genome) -> None:
+        self.path.copy_(torch.tensor(self.space.check(genome)))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits of the network of ``genome``, ``(n, classes)``."""
@@ -104,7 +114,7 @@ class Supernet(nn.Module):
             Training images, uint8 ``(n, 3, H, W)``: means and variances of batch norm are counted
             over them anew, batch by batch.
         batch_size : int
-            At least 2.
+            At least 2. Batches are nearly equal in size and hold at most so many images.
 
         Returns
         -------
@@ -128,7 +138,7 @@ class Supernet(nn.Module):
             norm.momentum = None  # the plain mean over all batches
         model.train()
         with torch.no_grad():
-            for part in images.split(batch_size):
+            for part in images.tensor_split(math.ceil(len(images) / batch_size)):
                 model(part)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
