@@ -96,6 +96,12 @@ def test_an_executor_and_a_journal_change_nothing(tmp_path):
     assert successive_halving(CANDIDATES, never, max_epochs=6, journal=journal) == here
 
 
+def test_epochs_that_never_grow_are_refused():
+    """They would never reach the longest training."""
+    with pytest.raises(ValueError, match="factor must be an integer >= 2, got 1"):
+        next(rung_epochs(1, 5, 1))
+
+
 def test_ranked_is_best_first():
     rung = Rung(1, ((0,), (1,), (2,)), (0.1, 0.9, 0.5))
     assert [genome for genome, _ in rung.ranked] == [(1,), (2,), (0,)]

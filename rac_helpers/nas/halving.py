@@ -113,7 +113,6 @@ def successive_halving(
     kept = tuple(genomes)
     if not kept or len(set(kept)) < len(kept):
         raise ValueError(f"genomes must differ and hold at least 1, got {len(kept)}")
-    check_int("factor", factor, low=2)
     rungs: list[Rung] = []
     number = 0
     for epochs in rung_epochs(min_epochs, max_epochs, factor):
@@ -137,6 +136,7 @@ def rung_epochs(min_epochs: int, max_epochs: int, factor: int) -> Iterator[int]:
     """
     check_int("min_epochs", min_epochs, low=1)
     check_int("max_epochs", max_epochs, low=min_epochs)
+    check_int("factor", factor, low=2)
     epochs = min_epochs
     while epochs < max_epochs:
         yield epochs
