@@ -110,6 +110,15 @@ def test_no_genome_comes_twice_and_the_space_ends(batch):
         strategy.ask()
 
 
+def test_a_genome_that_was_told_without_being_asked_for_is_not_asked_for():
+    space = Space((("a", (0, 1, 2)), ("b", (0, 1))))
+    strategy = BayesianSearch(space, generator=make_generator(0), num_initial=2)
+    *known, left = space.genomes()
+    for genome in known:
+        strategy.tell(genome, float(sum(genome)))
+    assert strategy.ask() == left
+
+
 def test_it_beats_random_search():
     space, wins = Space(tuple((f"g{i}", (0, 1, 2, 3)) for i in range(4))), 0
     for seed in range(10):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -161,3 +162,12 @@ def test_wrong_arguments_are_named():
         GenerationalEvolution(space, generator=generator, population_size=4, elite_size=4)
     with pytest.raises(ValueError, match="population must hold at least 1 individual, got none"):
         tournament([], 3, generator=generator)
+    with pytest.raises(TypeError, match=r"generator must be a torch\.Generator, got NoneType"):
+        tournament([Individual(0, (0,), 0.5)], 3, generator=None)  # global state
+
+
+def test_numbers_of_numpy_are_numbers():
+    sizes = {"population_size": np.int64(4), "sample_size": np.int64(2)}
+    strategy = AgingEvolution(space_of([4, 4]), generator=make_generator(0), **sizes)
+    search(strategy, sum, num_trials=10)
+    assert len(strategy.population) == 4

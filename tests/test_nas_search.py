@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rac_helpers.nas.evolution import AgingEvolution
+from rac_helpers.nas.bayesian import BayesianSearch
+from rac_helpers.nas.evolution import AgingEvolution, GenerationalEvolution
 from rac_helpers.nas.random_search import RandomSearch
+from rac_helpers.nas.reinforce import Reinforce
 from rac_helpers.nas.search import History, Strategy, Trial, scores_of, search
 from rac_helpers.nas.space import Space
 from rac_helpers.rng import make_generator
@@ -146,6 +148,44 @@ def test_a_family_is_closed_under_parents_and_older(seed, number):
         parents = set(history.trials[member].parents)
         assert parents <= family
         assert all(parent < member for parent in parents)
+
+
+@pytest.mark.parametrize("kind", [AgingEvolution, GenerationalEvolution, BayesianSearch, Reinforce])
+@pytest.mark.parametrize(
+    ("genome", "score", "error", "message"),
+    [
+        ((0, 0, 0), float("nan"), ValueError, "score must be a finite number, got nan"),
+        ((0, 0, 0), float("-inf"), ValueError, "score must be a finite number, got -inf"),
+        ((0, 0, 0), True, TypeError, "score must be a finite number, got True"),
+        ((0, 0), 0.5, ValueError, "genome must hold 3 numbers, got 2"),
+        ((0, 3, 0), 0.5, ValueError, r"genome\[1\] \(width\) must be in \[0, 2\], got 3"),
+    ],
+)
+def test_a_strategy_is_not_spoilt_by_what_is_no_trial(kind, genome, score, error, message):
+    strategy = kind(SPACE, generator=make_generator(0))
+    with pytest.raises(error, match=message):
+        strategy.tell(genome, score)
+
+
+@pytest.mark.parametrize("kind", [AgingEvolution, GenerationalEvolution])
+def test_parents_of_a_second_search_are_trials_of_this_search(kind):
+    """A strategy counts on; a history begins with 0, and knows nothing of earlier trials."""
+    strategy = kind(SPACE, generator=make_generator(0), population_size=5)
+    search(strategy, total, num_trials=12)
+    history = search(strategy, total, num_trials=25)
+    for trial in history.trials:
+        assert all(0 <= parent < trial.number for parent in trial.parents)
+        history.family(trial.number)
+    for trial in history.trials[6:]:
+        if kind is AgingEvolution:
+            [parent] = trial.parents
+            mother = history.trials[parent].genome
+            assert sum(a != b for a, b in zip(mother, trial.genome, strict=True)) == 1
+
+
+def test_a_history_holds_at_least_one_trial():
+    with pytest.raises(ValueError, match="trials must hold at least one, got none"):
+        History(())
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), "0.5", None])

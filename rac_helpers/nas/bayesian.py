@@ -193,7 +193,9 @@ class BayesianSearch(Strategy):
         return genome
 
     def tell(self, genome: Genome, score: float) -> None:
-        """Add the trial to what the model learns from."""
+        """Add the trial to what the model learns from; its genome is not asked for again."""
+        genome, score = self._checked(genome, score)
+        self._asked.add(genome)
         self._genomes.append(genome)
         self._scores.append(score)
 

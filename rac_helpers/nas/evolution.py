@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from rac_helpers._check import check_int, check_number
+from rac_helpers._check import check_generator, check_int, check_number
 from rac_helpers.nas.search import Strategy
 from rac_helpers.nas.space import Genome, Space
 
@@ -42,8 +42,8 @@ def tournament(
 
     Raises
     ------
-    ValueError
-        If nobody is there or nobody is drawn.
+    TypeError, ValueError
+        If nobody is there or nobody is drawn, or ``generator`` is none.
 
     References
     ----------
@@ -59,9 +59,9 @@ def tournament(
     """
     if not population:
         raise ValueError("population must hold at least 1 individual, got none")
-    check_int("sample_size", sample_size, low=1)
-    drawn = torch.randint(len(population), (sample_size,), generator=generator).tolist()
-    return max((population[place] for place in drawn), key=_score)
+    size = check_int("sample_size", sample_size, low=1)
+    drawn = torch.randint(len(population), (size,), generator=check_generator(generator))
+    return max((population[place] for place in drawn.tolist()), key=_score)
 
 
 class AgingEvolution(Strategy):
@@ -122,8 +122,7 @@ class AgingEvolution(Strategy):
         self.population_size = check_int("population_size", population_size, low=1)
         self.sample_size = check_int("sample_size", sample_size, low=1)
         self.crossover = check_number("crossover", crossover, low=0, high=1)
-        self.population: deque[Individual] = deque(maxlen=population_size)
-        self._told = 0
+        self.population: deque[Individual] = deque(maxlen=self.population_size)
 
     def ask(self) -> Genome:
         """Return a random genome until the population is full, then a child."""
@@ -140,7 +139,8 @@ class AgingEvolution(Strategy):
 
     def tell(self, genome: Genome, score: float) -> None:
         """Add the genome as the youngest; if the population is full, the oldest dies."""
-        self.population.append(Individual(self._told, genome, score))  # maxlen drops the oldest
+        child = Individual(self._told, *self._checked(genome, score))
+        self.population.append(child)  # maxlen drops the oldest
         self._told += 1
 
     def _pick(self) -> Individual:
@@ -200,7 +200,6 @@ class GenerationalEvolution(Strategy):
         self.elite_size = check_int("elite_size", elite_size, low=1, high=high)
         self.population: list[Individual] = []
         self._children: list[Individual] = []
-        self._told = 0
 
     def ask(self) -> Genome:
         """Return a random genome in the first generation, then a child of two of the elite."""
@@ -215,7 +214,7 @@ class GenerationalEvolution(Strategy):
 
     def tell(self, genome: Genome, score: float) -> None:
         """Collect the children; when there are enough, the generation changes."""
-        self._children.append(Individual(self._told, genome, score))
+        self._children.append(Individual(self._told, *self._checked(genome, score)))
         self._told += 1
         elite = self.population[: self.elite_size]
         if len(elite) + len(self._children) == self.population_size:

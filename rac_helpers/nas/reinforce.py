@@ -139,7 +139,7 @@ class Reinforce(Strategy):
 
     def tell(self, genome: Genome, score: float) -> None:
         """Collect the episode; when there are ``batch_size``, take a step."""
-        self._episodes.append((genome, score))
+        self._episodes.append(self._checked(genome, score))
         if len(self._episodes) == self.batch_size:
             self._step()
             self._episodes = []

@@ -46,6 +46,7 @@ class Strategy(ABC):
     """
 
     parents: tuple[int, ...] = ()
+    _told: int = 0  # how many trials, by those that have parents
 
     def __init__(self, space: Space, *, generator: torch.Generator) -> None:
         if not isinstance(space, Space):
@@ -61,13 +62,20 @@ class Strategy(ABC):
     def tell(self, genome: Genome, score: float) -> None:
         """Hear the score of a genome that was asked for; higher is better."""
 
+    def _checked(self, genome: Genome, score: float) -> tuple[Genome, float]:
+        """Return both if the genome is one of the space and the score finite, else raise.
+
+        A strategy learns from all that it is told: one NaN would spoil it for good.
+        """
+        return self.space.check(genome), check_number("score", score)
+
 
 @dataclass(frozen=True)
 class Trial:
     """One genome that was looked at.
 
     ``number`` counts from 0 in the order of asking; ``parents`` are the numbers of earlier trials
-    from which the genome was made.
+    of the same search from which the genome was made.
     """
 
     number: int
@@ -80,6 +88,11 @@ class Trial:
 class History:
     """The trials of a search, in the order in which they were asked for.
 
+    Parameters
+    ----------
+    trials : tuple of Trial
+        At least one; that with the number n has place n.
+
     Examples
     --------
     >>> history = History((Trial(0, (1,), 0.6), Trial(1, (0,), 0.5), Trial(2, (2,), 0.9)))
@@ -88,6 +101,10 @@ class History:
     """
 
     trials: tuple[Trial, ...]
+
+    def __post_init__(self) -> None:
+        if not self.trials:
+            raise ValueError("trials must hold at least one, got none")
 
     def __len__(self) -> int:
         return len(self.trials)
@@ -185,16 +202,21 @@ def search(
         raise TypeError(f"strategy must be a Strategy, got {type(strategy).__name__}")
     check_int("num_trials", num_trials, low=1)
     check_int("batch", batch, low=1)
-    trials: list[Trial] = []
+    trials, before = [], strategy._told
     while len(trials) < num_trials:
         numbers = range(len(trials), min(len(trials) + batch, num_trials))
-        asked = [(strategy.ask(), strategy.parents) for _ in numbers]
+        asked = [(strategy.ask(), _since(before, strategy.parents)) for _ in numbers]
         configs = [{"number": n, "genome": g} for n, (g, _) in zip(numbers, asked, strict=True)]
         scores = scores_of(score, configs, executor=executor, journal=journal)
         for number, (genome, parents), value in zip(numbers, asked, scores, strict=True):
             strategy.tell(genome, value)
             trials.append(Trial(number, genome, value, parents))
     return History(tuple(trials))
+
+
+def _since(before: int, parents: tuple[int, ...]) -> tuple[int, ...]:
+    """The numbers of parents in this search; those of an earlier one are left out."""
+    return tuple(parent - before for parent in parents if parent >= before)
 
 
 def scores_of(
