@@ -144,6 +144,17 @@ def test_one_gene_crashes_as_printed():
         )
 
 
+def test_without_a_generator_nothing_is_drawn():
+    for call in (
+        lambda: article.train_policy(lambda p, a: -p[a], [0.0, 0.0], num_steps=1, generator=None),
+        lambda: article.printed_generation(
+            article.printed_population(4), fitness, elite_size=2, generator=None
+        ),
+    ):
+        with pytest.raises(TypeError, match=r"generator must be a torch\.Generator, got NoneType"):
+            call()
+
+
 def test_global_state_stays():
     before, python = torch.get_rng_state(), random.getstate()
     list(evolve(3))

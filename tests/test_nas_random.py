@@ -45,6 +45,12 @@ def test_a_space_may_hold_more_genomes_than_len_can_say():
         space.check(strategy.ask())
 
 
+@pytest.mark.parametrize("seen", [set(), {(0, 0), (0, 1), (0, 2), (1, 0)}])
+def test_nothing_is_drawn_from_global_state(seen):
+    with pytest.raises(TypeError, match=r"generator must be a torch\.Generator, got NoneType"):
+        sample_new(SPACE, seen, generator=None)
+
+
 def test_with_replacement_genomes_come_again():
     strategy = RandomSearch(SPACE, generator=make_generator(0), replacement=True)
     history = search(strategy, sum, num_trials=100)

@@ -208,5 +208,10 @@ def test_wrong_arguments_are_named():
         Reinforce(MASKS, generator=generator, batch_size=0)
     with pytest.raises(ValueError, match="hidden_size must be an integer >= 1, got 0"):
         LSTMPolicy(MASKS, generator=generator, hidden_size=0)
+    with pytest.raises(TypeError, match="space must be a Space, got tuple"):
+        IndependentPolicy((2, 3))
+    for kind in POLICIES:  # None would be global state
+        with pytest.raises(TypeError, match=r"generator must be a torch\.Generator, got NoneType"):
+            policy_of(kind).sample(generator=None)
     with pytest.raises(ValueError, match=r"shape \(n,\), got \(2,\) and \(3,\)"):
         reinforce_loss(torch.zeros(2), torch.zeros(3), 0.0)

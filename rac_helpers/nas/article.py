@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from rac_helpers._check import check_int
+from rac_helpers._check import check_generator, check_int
 
 Gene = list  # [layer type, units], changed in place
 Chromosome = list[Gene]
@@ -82,6 +82,7 @@ def train_policy(
     (tensor([0.8800, 0.1200]), tensor([0.5000, 0.5000]))
     """
     check_int("num_steps", num_steps, low=0)
+    check_generator(generator)
     weights = torch.tensor(logits, requires_grad=True)
     seen = [weights.detach().softmax(0)]
     for _ in range(num_steps):
@@ -172,6 +173,7 @@ def printed_generation(
     16
     """
     check_int("elite_size", elite_size, low=1, high=len(population))
+    check_generator(generator)
     rng = random.Random(int(torch.randint(2**62, (), generator=generator)))
     elite = sorted(population, key=fitness, reverse=True)[:elite_size]
     children = []

@@ -25,6 +25,8 @@ class Policy(nn.Module):
 
     def __init__(self, space: Space) -> None:
         super().__init__()
+        if not isinstance(space, Space):
+            raise TypeError(f"space must be a Space, got {type(space).__name__}")
         numbers = torch.arange(max(space.sizes))
         self.register_buffer("impossible", numbers >= torch.tensor(space.sizes)[:, None])
 
@@ -63,7 +65,8 @@ class IndependentPolicy(Policy):
         """Draw one genome."""
         with torch.no_grad():
             p = _log_softmax(self.logits, self.impossible).exp()
-        return tuple(torch.multinomial(p, 1, generator=generator).flatten().tolist())
+        drawn = torch.multinomial(p, 1, generator=check_generator(generator))
+        return tuple(drawn.flatten().tolist())
 
 
 class LSTMPolicy(Policy):
@@ -115,6 +118,7 @@ class LSTMPolicy(Policy):
 
     def sample(self, *, generator: torch.Generator) -> Genome:
         """Draw one genome, gene after gene."""
+        check_generator(generator)
 
         def draw(_: int, log_p: torch.Tensor) -> torch.Tensor:
             return torch.multinomial(log_p.exp(), 1, generator=generator)[:, 0]

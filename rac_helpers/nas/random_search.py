@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from rac_helpers._check import check_generator
 from rac_helpers.nas.search import Strategy
 from rac_helpers.nas.space import Genome, Space
 
@@ -75,8 +76,8 @@ def sample_new(space: Space, seen: set[Genome], *, generator: torch.Generator) -
 
     Raises
     ------
-    ValueError
-        If all genomes of the space have been seen.
+    TypeError, ValueError
+        If all genomes of the space have been seen, or ``generator`` is none.
 
     Examples
     --------
@@ -84,6 +85,7 @@ def sample_new(space: Space, seen: set[Genome], *, generator: torch.Generator) -
     >>> sample_new(Space((("width", (8, 16)),)), {(0,)}, generator=make_generator(0))
     (1,)
     """
+    check_generator(generator)
     total = space.num_genomes
     if len(seen) >= total:
         raise ValueError(
