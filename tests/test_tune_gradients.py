@@ -94,6 +94,15 @@ def test_unfit_bounds_are_named(bound):
         ClipNorm(bound)
 
 
+def test_one_tensor_is_not_silently_passed_over():
+    """Whoever goes through its rows finds no gradients, and clips nothing."""
+    weight = nn.Parameter(torch.zeros(2))
+    weight.grad = torch.ones(2)
+    for clip in (clip_by_norm_, clip_by_value_):
+        with pytest.raises(TypeError, match="parameters must be several tensors, got one Param"):
+            clip(weight, 0.1)
+
+
 def test_clipping_through_the_door_of_fit():
     """A bound that is never reached changes nothing; a small one keeps each step short."""
     images = torch.randint(256, (24, 3, 8, 8), generator=make_generator(0), dtype=torch.uint8)
@@ -160,6 +169,12 @@ def test_unfit_networks_and_tasks_are_named():
         RecallNet(0)
     with pytest.raises(ValueError, match="num_steps must be an integer >= 1"):
         recall_task(3, 0, generator=make_generator(0))
+    for name, value in {"max_norm": math.nan, "lr": math.nan}.items():
+        with pytest.raises(ValueError, match=f"{name} must be a finite number, got nan"):
+            train_recall(RecallNet(), generator=make_generator(0), num_updates=1, **{name: value})
+    for name, value in {"max_norm": -math.inf, "lr": 0}.items():
+        with pytest.raises(ValueError, match=f"{name} must be a finite number"):
+            train_recall(RecallNet(), generator=make_generator(0), num_updates=1, **{name: value})
 
 
 # -- the learning-rate range test -----------------------------------------------------------------
@@ -196,6 +211,14 @@ def test_the_test_falls_then_breaks_and_leaves_the_model_alone(pictures):
     assert torch.equal(torch.get_rng_state(), state)
     assert lr_range_test(model, pictures, generator=make_generator(0), **options) == seen
     assert suggest_lr(seen) < seen.lrs[-1] / 10
+
+
+@pytest.mark.parametrize("momentum", [-0.1, 1.5, math.nan])
+def test_unfit_momentum_is_named(pictures, momentum):
+    with pytest.raises(ValueError, match=r"momentum must be a finite number in \[0, 1\], got"):
+        lr_range_test(
+            SmallCNN(2, 4), pictures, generator=make_generator(0), momentum=momentum, num_steps=2
+        )
 
 
 def test_low_rates_do_not_break(pictures):

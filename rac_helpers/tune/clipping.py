@@ -135,6 +135,8 @@ def grad_norm(gradients: Iterable[torch.Tensor]) -> float:
 
 
 def _gradients(parameters: Iterable[nn.Parameter]) -> list[torch.Tensor]:
+    if isinstance(parameters, torch.Tensor):  # its rows have no gradients: nothing would be done
+        raise TypeError(f"parameters must be several tensors, got one {type(parameters).__name__}")
     return [value.grad for value in parameters if value.grad is not None]
 
 

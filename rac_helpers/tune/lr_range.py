@@ -92,6 +92,7 @@ def lr_range_test(
     check_split("train", train, model=model)
     check_generator(generator)
     check_int("batch_size", batch_size, low=1)
+    check_number("momentum", momentum, low=0, high=1)
     lrs = rising(low, high, num_steps)
     copied = copy.deepcopy(model).train()
     optimizer = torch.optim.SGD(copied.parameters(), low, momentum, nesterov=momentum > 0)

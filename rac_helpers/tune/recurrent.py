@@ -162,6 +162,11 @@ def train_recall(
         ``diverged`` (0 or 1), ``median_norm`` of the gradients before clipping, ``clipped_share``
         of the steps.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is out of range, or ``generator`` is none.
+
     Examples
     --------
     >>> one = {"lr": 0.5, "num_updates": 30}
@@ -170,7 +175,9 @@ def train_recall(
     >>> free["diverged"], bound["diverged"], bound["clipped_share"] > 0
     (1, 0, True)
     """
-    clip = ClipNorm(max_norm if math.isfinite(max_norm) else torch.finfo(torch.float64).max)
+    clip = ClipNorm(torch.finfo(torch.float64).max if max_norm == math.inf else max_norm)
+    if check_number("lr", lr) <= 0:
+        raise ValueError(f"lr must be a finite number > 0, got {lr}")
     optimizer = torch.optim.SGD(net.parameters(), lr)
     diverged = 0
     for step in range(1, check_int("num_updates", num_updates, low=1) + 1):
