@@ -6,6 +6,7 @@ import json
 import math
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -86,6 +87,13 @@ def test_log_scale_halves_by_ratio_and_draws_are_even():
         (lambda: Choice(("a",)), ValueError, "options must be two or more that differ"),
         (lambda: Choice(("a", "a")), ValueError, "options must be two or more that differ"),
         (lambda: Choice(["a", "b"]), TypeError, "options must be a tuple, got list"),
+        (lambda: Choice(("a", ["b"])), TypeError, r"options must be texts, .* got \['b'\]"),
+        (lambda: Choice(("a", None)), TypeError, "options must be texts, .* got None"),
+        (lambda: Space([Real(0, 1)]), TypeError, "parameters must be a mapping, got list"),
+        (lambda: Space({1: Real(0, 1)}), TypeError, "parameters must have texts as names, got 1"),
+        (lambda: Tpe({}, seed=0), TypeError, "space must be a Space, got dict"),
+        (lambda: RandomSearch([], generator=make_generator(0)), TypeError, "a Space, got list"),
+        (lambda: Genetic(1, generator=make_generator(0)), TypeError, "a Space, got int"),
         (lambda: Space({}), ValueError, "parameters must hold at least one"),
         (lambda: Space({"lr": 0.1}), TypeError, r"parameters\['lr'\] must be .* got float"),
         (lambda: SPACE.config(torch.zeros(2)), ValueError, r"must have the shape \(3,\)"),
@@ -96,6 +104,13 @@ def test_log_scale_halves_by_ratio_and_draws_are_even():
 def test_unfit_spaces_are_named(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_integers_of_numpy_become_plain_ones():
+    """Else they stand in configurations, where an Optuna file does not take them."""
+    value = Integer(np.int64(1), np.int64(4)).value(0.5)
+    assert type(value) is int
+    assert value == 3
 
 
 # -- the loop -------------------------------------------------------------------------------------
@@ -150,6 +165,7 @@ def test_clever_strategies_beat_random_on_a_smooth_bowl(name):
     [
         ({"num_trials": 0}, ValueError, "num_trials must be an integer >= 1"),
         ({"at_once": 0}, ValueError, "at_once must be an integer >= 1"),
+        ({"strategy": None}, TypeError, "strategy must have ask and tell, got NoneType"),
         ({"run": lambda c: 0.5}, TypeError, "run must return a dict with 'score', got 0.5"),
         ({"run": lambda c: {"score": "x"}}, TypeError, "score must be a finite number, got 'x'"),
     ],
@@ -172,6 +188,15 @@ def test_scores_of_strangers_are_refused():
         strategy.ask()
         with pytest.raises(ValueError, match="config must be one that was asked for"):
             strategy.tell({"lr": 1.0}, 0.5)
+
+
+def test_who_changes_a_configuration_changes_nothing_of_the_strategy():
+    for name in ("genetic", "tpe"):
+        strategy = STRATEGIES[name]()
+        config = strategy.ask()
+        asked = dict(config)
+        config["lr"] = 0.123
+        strategy.tell(asked, 0.5)
 
 
 def test_best_so_far_never_falls():
@@ -232,6 +257,19 @@ def test_tournaments_select_harder_when_they_are_larger():
     # the mean of the largest of k out of n without replacement: k (n + 1) / (k + 1) - 1
     assert means == pytest.approx([4.5, 2 * 11 / 3 - 1, 4 * 11 / 5 - 1], abs=0.2)
     assert tournament(scores, 10, generator=generator) == 9
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda point: tournament(point, 2, generator=None),
+        lambda point: blend(point, point, generator=None),
+        lambda point: mutate(point, 0.5, 0.1, generator=None),
+    ],
+)
+def test_nothing_is_drawn_from_global_state(draw):
+    with pytest.raises(TypeError, match=r"generator must be a torch\.Generator, got NoneType"):
+        draw(torch.tensor([0.1, 0.2, 0.3]))
 
 
 def test_mutation_moves_the_given_share_by_the_given_amount():
@@ -358,6 +396,10 @@ def test_hyperband_goes_on_with_the_best_and_keeps_the_budget(tmp_path):
 def test_unfit_numbers_of_hyperband_are_named():
     with pytest.raises(ValueError, match="budget_epochs must be an integer >= 27, got 26"):
         hyperband(curve, Space({"x": Real(0, 1)}), max_epochs=9, budget_epochs=26, seed=0)
+    with pytest.raises(ValueError, match="must not be named epochs"):
+        hyperband(curve, Space({"epochs": Integer(1, 3)}), max_epochs=1, budget_epochs=9, seed=0)
+    with pytest.raises(TypeError, match="space must be a Space, got dict"):
+        hyperband(curve, {}, max_epochs=1, budget_epochs=9, seed=0)
     with pytest.raises(ValueError, match="max_epochs must be an integer >= 3, got 2"):
         rungs(9, 3, max_epochs=2)
     with pytest.raises(ValueError, match=r"keep must be an integer in \[0, 2\], got 3"):

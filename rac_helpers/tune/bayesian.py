@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rac_helpers._check import check_int, check_number
-from rac_helpers.tune.space import Choice, Integer, Real, Space, Value
+from rac_helpers.tune.space import Choice, Integer, Real, Space, Value, check_space
 
 if TYPE_CHECKING:
     import optuna
@@ -64,7 +64,7 @@ class Tpe:
     ) -> None:
         check_int("seed", seed, low=0, high=2**32 - 1)
         check_int("num_random", num_random, low=1)
-        self.space = space
+        self.space = check_space(space)
         self.study = _open_study(study_file, seed, num_random)
         self._distributions = {n: _distribution(p) for n, p in space.parameters.items()}
         self._asked: list[tuple[dict[str, Value], int]] = []

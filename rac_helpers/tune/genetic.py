@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from rac_helpers._check import check_generator, check_int, check_number
-from rac_helpers.tune.space import Space, Value
+from rac_helpers.tune.space import Space, Value, check_space
 
 
 def tournament(scores: torch.Tensor, size: int, *, generator: torch.Generator) -> int:
@@ -34,8 +34,8 @@ def tournament(scores: torch.Tensor, size: int, *, generator: torch.Generator) -
 
     Raises
     ------
-    ValueError
-        If ``size`` is out of range.
+    TypeError, ValueError
+        If ``size`` is out of range, or ``generator`` is none.
 
     References
     ----------
@@ -48,7 +48,7 @@ def tournament(scores: torch.Tensor, size: int, *, generator: torch.Generator) -
     1
     """
     check_int("size", size, low=1, high=len(scores))
-    drawn = torch.randperm(len(scores), generator=generator)[:size]
+    drawn = torch.randperm(len(scores), generator=check_generator(generator))[:size]
     return int(drawn[scores[drawn].argmax()])
 
 
@@ -76,8 +76,8 @@ def blend(
 
     Raises
     ------
-    ValueError
-        If ``alpha`` is negative.
+    TypeError, ValueError
+        If ``alpha`` is negative, or ``generator`` is none.
 
     References
     ----------
@@ -93,7 +93,7 @@ def blend(
     check_number("alpha", alpha, low=0)
     low, high = torch.minimum(one, other), torch.maximum(one, other)
     reach = alpha * (high - low)
-    share = torch.rand(len(one), generator=generator, dtype=one.dtype)
+    share = torch.rand(len(one), generator=check_generator(generator), dtype=one.dtype)
     return (low - reach + share * (high - low + 2 * reach)).clamp(0, 1)
 
 
@@ -120,8 +120,8 @@ def mutate(
 
     Raises
     ------
-    ValueError
-        If a number is out of range.
+    TypeError, ValueError
+        If a number is out of range, or ``generator`` is none.
 
     Examples
     --------
@@ -130,6 +130,7 @@ def mutate(
     """
     check_number("probability", probability, low=0, high=1)
     check_number("std", std, low=0)
+    check_generator(generator)
     moves = torch.rand(len(point), generator=generator, dtype=point.dtype) < probability
     noise = std * torch.randn(len(point), generator=generator, dtype=point.dtype)
     return (point + moves * noise).clamp(0, 1)
@@ -179,7 +180,7 @@ class Genetic:
         mutation_probability: float = 0.3,
         mutation_std: float = 0.15,
     ) -> None:
-        self.space, self._generator = space, check_generator(generator)
+        self.space, self._generator = check_space(space), check_generator(generator)
         self.population = check_int("population", population, low=2)
         self._size = check_int("tournament_size", tournament_size, low=1, high=population)
         self._probability = check_number(
@@ -196,7 +197,7 @@ class Genetic:
         point = self._breed() if self._points else self._draw()
         config = self.space.config(point)
         self._asked.append((config, point))
-        return config
+        return dict(config)
 
     def tell(self, config: dict[str, Value], score: float) -> None:
         """Learn how good one was; a round is over when all its members have been told."""

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from rac_helpers._check import check_int
 from rac_helpers.rng import derive_seed, make_generator
 from rac_helpers.tune.search import OWN_NAMES, Trial, run_all, with_seed
-from rac_helpers.tune.space import Space
+from rac_helpers.tune.space import Space, check_space
 
 
 class Rung(NamedTuple):
@@ -41,7 +41,7 @@ def rungs(num_trials: int, epochs: int, *, max_epochs: int, factor: int = 3) -> 
     Returns
     -------
     list of Rung
-        The last one has one trial left or trains as long as it may.
+        The last one has fewer than ``factor`` trials left, or trains as long as it may.
 
     Raises
     ------
@@ -155,7 +155,8 @@ def hyperband(
         survives is trained anew for longer, with the same parameters and the same seed: the
         learning rate of a longer training falls more slowly from the start.
     space : Space
-        Each bracket begins with trials that are drawn from it at random.
+        Each bracket begins with trials that are drawn from it at random. No parameter may be
+        named ``"epochs"``.
     max_epochs, factor
         As in :func:`brackets`.
     budget_epochs : int
@@ -187,6 +188,8 @@ def hyperband(
     >>> [trial.config["epochs"] for trial in trials]
     [1, 1, 1, 1, 1, 1, 1, 1, 1, 3, 3, 3, 9]
     """
+    if "epochs" in check_space(space).parameters:
+        raise ValueError("parameters must not be named epochs, which Hyperband chooses")
     plan = brackets(max_epochs, factor=factor)
     check_int("budget_epochs", budget_epochs, low=cost_epochs(plan[0]))
     generator = make_generator(derive_seed(seed, "hyperband"))

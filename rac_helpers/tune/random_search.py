@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from rac_helpers._check import check_generator
-from rac_helpers.tune.space import Space, Value
+from rac_helpers.tune.space import Space, Value, check_space
 
 
 class RandomSearch:
@@ -36,7 +36,7 @@ class RandomSearch:
     """
 
     def __init__(self, space: Space, *, generator: torch.Generator) -> None:
-        self.space, self._generator = space, check_generator(generator)
+        self.space, self._generator = check_space(space), check_generator(generator)
 
     def ask(self) -> dict[str, Value]:
         """Return the configuration to try next."""

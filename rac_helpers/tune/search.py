@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from rac_helpers._check import check_int, check_number
 from rac_helpers._progress import progress_bar
@@ -22,6 +22,7 @@ from rac_helpers.tune.space import Value
 OWN_NAMES = ("trial", "seed")
 
 
+@runtime_checkable
 class Strategy(Protocol):
     """What chooses configurations."""
 
@@ -95,6 +96,8 @@ def search(
     >>> abs(best_trial(trials).config["x"] - 0.5) < 0.1
     True
     """
+    if not isinstance(strategy, Strategy):
+        raise TypeError(f"strategy must have ask and tell, got {type(strategy).__name__}")
     check_int("num_trials", num_trials, low=1)
     check_int("at_once", at_once, low=1)
     where = {"journal": journal, "executor": executor, "desc": desc}

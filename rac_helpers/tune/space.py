@@ -75,7 +75,7 @@ class Integer:
 
     def __post_init__(self) -> None:
         for name in ("low", "high"):
-            check_int(name, getattr(self, name))
+            object.__setattr__(self, name, check_int(name, getattr(self, name)))
         _check_order(self.low, self.high, None)
 
     def value(self, unit: float) -> int:
@@ -103,6 +103,9 @@ class Choice:
     def __post_init__(self) -> None:
         if not isinstance(self.options, tuple):
             raise TypeError(f"options must be a tuple, got {type(self.options).__name__}")
+        for option in self.options:
+            if not isinstance(option, Value):
+                raise TypeError(f"options must be texts, numbers or bools, got {option!r}")
         if len(self.options) < 2 or len(set(self.options)) < len(self.options):
             raise ValueError(f"options must be two or more that differ, got {self.options}")
 
@@ -137,9 +140,13 @@ class Space:
     """
 
     def __init__(self, parameters: Mapping[str, Parameter]) -> None:
+        if not isinstance(parameters, Mapping):
+            raise TypeError(f"parameters must be a mapping, got {type(parameters).__name__}")
         if not parameters:
             raise ValueError("parameters must hold at least one, got none")
         for name, parameter in parameters.items():
+            if not isinstance(name, str):
+                raise TypeError(f"parameters must have texts as names, got {name!r}")
             if not isinstance(parameter, Parameter):
                 got = type(parameter).__name__
                 raise TypeError(f"parameters[{name!r}] must be Real, Integer or Choice, got {got}")
@@ -193,3 +200,17 @@ def _check_order(low: float, high: float, above: float | None) -> None:
         raise ValueError(f"low must be a finite number > {above} on a log scale, got {low}")
     if low >= high:
         raise ValueError(f"low must be below high, got {low} and {high}")
+
+
+def check_space(space: Space) -> Space:
+    """Return ``space`` if it is one, else raise.
+
+    Examples
+    --------
+    >>> check_space({"lr": Real(0, 1)})
+    Traceback (most recent call last):
+    TypeError: space must be a Space, got dict
+    """
+    if not isinstance(space, Space):
+        raise TypeError(f"space must be a Space, got {type(space).__name__}")
+    return space
