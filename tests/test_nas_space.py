@@ -139,6 +139,11 @@ def test_one_gene_and_one_choice_do_not_crash():
         ((("a", (1, 1)),), ValueError, "choices of a must differ"),
         ((("", (1,)),), TypeError, "genes must have texts as names"),
         ((("a", (None,)),), TypeError, "choices of a must be texts or numbers, got None"),
+        ((("a", ([1],)),), TypeError, r"choices of a must be texts or numbers, got \[1\]"),
+        ((("op", ("conv")),), TypeError, "choices of op must be a tuple, got 'conv'"),
+        ((("a", 3),), TypeError, "choices of a must be a tuple, got 3"),
+        ((("op", "conv", "skip"),), TypeError, "genes must be pairs of a name and its choices"),
+        (("op",), TypeError, "genes must be pairs of a name and its choices, got 'op'"),
     ],
 )
 def test_wrong_genes(genes, error, message):

@@ -45,12 +45,10 @@ class Space:
     genes: tuple[tuple[str, tuple[Choice, ...]], ...]
 
     def __post_init__(self) -> None:
-        genes = tuple((name, tuple(choices)) for name, choices in self.genes)
+        genes = tuple(map(_checked_gene, self.genes))
         if not genes or len({name for name, _ in genes}) < len(genes):
             names = [name for name, _ in genes]
             raise ValueError(f"genes must have names of their own, at least one, got {names}")
-        for name, choices in genes:
-            _check_gene(name, choices)
         object.__setattr__(self, "genes", genes)
 
     @functools.cached_property
@@ -230,14 +228,21 @@ def _uniform(count: int, generator: torch.Generator) -> list[float]:
     return torch.rand(count, generator=check_generator(generator)).tolist()
 
 
-def _check_gene(name: str, choices: tuple[Choice, ...]) -> None:
+def _checked_gene(gene: tuple[str, tuple[Choice, ...]]) -> tuple[str, tuple[Choice, ...]]:
+    if not isinstance(gene, tuple | list) or len(gene) != 2:
+        raise TypeError(f"genes must be pairs of a name and its choices, got {gene!r}")
+    name, choices = gene
     if not isinstance(name, str) or not name:
         raise TypeError(f"genes must have texts as names, got {name!r}")
-    if not choices or len(set(choices)) < len(choices):
-        raise ValueError(f"choices of {name} must differ, at least one, got {choices}")
+    if isinstance(choices, str) or not isinstance(choices, Iterable):
+        raise TypeError(f"choices of {name} must be a tuple, got {choices!r}")
+    choices = tuple(choices)
     for choice in choices:
         if isinstance(choice, bool) or not isinstance(choice, str | int | float):
             raise TypeError(f"choices of {name} must be texts or numbers, got {choice!r}")
+    if not choices or len(set(choices)) < len(choices):
+        raise ValueError(f"choices of {name} must differ, at least one, got {choices}")
+    return name, choices
 
 
 def _is_int(value: object) -> bool:
