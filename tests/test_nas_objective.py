@@ -48,7 +48,9 @@ def test_hypervolume_never_falls_with_a_point_more(points, more):
     assert hypervolume(front, cost=7, score=-1) == pytest.approx(area)
 
 
-@pytest.mark.parametrize("points", [[(1, float("nan"))], [(1, 2, 3)], [1, 2]])
+@pytest.mark.parametrize(
+    "points", [[(1, float("nan"))], [(1, 2, 3)], [1, 2], [(1, 2), (3,)], [("a", 1)], [(1, None)]]
+)
 def test_wrong_points(points):
     with pytest.raises(ValueError, match="points must be pairs"):
         pareto_front(points)

@@ -205,7 +205,10 @@ def hypervolume(points: Sequence[tuple[float, float]], *, cost: float, score: fl
 
 def _checked(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """The points as pairs of finite floats."""
-    table = np.asarray(points, dtype=float)
+    try:
+        table = np.asarray(points, dtype=float)
+    except (TypeError, ValueError):  # of different lengths, or no numbers
+        table = np.array(np.nan)
     if len(points) and (table.ndim != 2 or table.shape[1] != 2 or not np.isfinite(table).all()):
         raise ValueError(f"points must be pairs (cost, score) of finite numbers, got {points!r}")
     return [(float(c), float(s)) for c, s in table] if len(points) else []
