@@ -71,5 +71,9 @@ def test_wrong_arguments():
         table.estimate_ms(build((0, 0, 0, 0, 0), seed=0), IMAGE)
     with pytest.raises(TypeError, match="model must be a StagedNetwork, got Linear"):
         parts_of(nn.Linear(1, 1), IMAGE)
+    with pytest.raises(ValueError, match=r"image must have shape \(1, 3, H, W\), got \(2, 3, 32, "):
+        parts_of(build((0, 0, 0, 0, 0), seed=0), IMAGE.expand(2, 3, 32, 32))
+    with pytest.raises(ValueError, match=r"latencies_ms\['stem'\] must be a finite number >= 0"):
+        LatencyTable({"stem": float("nan")})
     with pytest.raises(ValueError, match="runs must be an integer >= 1, got 0"):
         LatencyTable.measure([], IMAGE, runs=0)

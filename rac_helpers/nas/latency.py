@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from rac_helpers import metrics
-from rac_helpers._check import check_int
+from rac_helpers._check import check_int, check_number
 from rac_helpers.metrics.score import eval_mode
 from rac_helpers.nas.networks import StagedNetwork
 
@@ -35,8 +35,8 @@ def parts_of(model: StagedNetwork, image: torch.Tensor) -> dict[str, tuple]:
 
     Raises
     ------
-    TypeError
-        If ``model`` is no StagedNetwork.
+    TypeError, ValueError
+        If ``model`` is no StagedNetwork, or ``image`` not one image.
 
     Examples
     --------
@@ -49,6 +49,8 @@ def parts_of(model: StagedNetwork, image: torch.Tensor) -> dict[str, tuple]:
     """
     if not isinstance(model, StagedNetwork):
         raise TypeError(f"model must be a StagedNetwork, got {type(model).__name__}")
+    if image.ndim != 4 or len(image) != 1:  # blocks of one kind take the same time for one image
+        raise ValueError(f"image must have shape (1, 3, H, W), got {tuple(image.shape)}")
     found: dict[str, tuple] = {}
 
     def watch(name: str) -> Callable:
@@ -74,7 +76,12 @@ class LatencyTable(Mapping[str, float]):
     Parameters
     ----------
     latencies_ms : mapping of str to float
-        By ``kind``, see :func:`parts_of`.
+        By ``kind``, see :func:`parts_of`. At least 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a time is no finite number, or negative.
 
     References
     ----------
@@ -93,7 +100,10 @@ class LatencyTable(Mapping[str, float]):
     """
 
     def __init__(self, latencies_ms: Mapping[str, float]) -> None:
-        self._latencies_ms = dict(latencies_ms)
+        self._latencies_ms = {
+            kind: check_number(f"latencies_ms[{kind!r}]", value, low=0)
+            for kind, value in latencies_ms.items()
+        }
 
     def __getitem__(self, kind: str) -> float:
         return self._latencies_ms[kind]
