@@ -77,6 +77,10 @@ def test_all_can_be_trained():
         (lambda: Stage("conv3", 0, 1, 1), "channels must be an integer >= 1, got 0"),
         (lambda: Stage("conv3", 4, 1, 3), r"stride must be an integer in \[1, 2\], got 3"),
         (lambda: StagedNetwork([], stem_channels=4), "stages must hold at least one Stage"),
+        (
+            lambda: StagedNetwork([Stage("skip", 4, 1, 1)], stem_channels=4, stem_stride=0),
+            "stem_stride must be an integer >= 1, got 0",
+        ),
         (lambda: build((0, 0, 0, 3, 0), seed=0), r"genome\[3\] \(width\) must be in \[0, 2\]"),
         (lambda: build((0, 0, 0, 0, 0), seed=0, classes=1), "classes must be an integer >= 2"),
     ],
@@ -84,3 +88,8 @@ def test_all_can_be_trained():
 def test_wrong_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_what_is_no_stage_is_named():
+    with pytest.raises(TypeError, match="stages must hold Stage only, got tuple"):
+        StagedNetwork([("conv3", 4, 1, 1)], stem_channels=4)

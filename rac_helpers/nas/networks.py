@@ -135,6 +135,10 @@ class StagedNetwork(nn.Module):
         super().__init__()
         if not stages:
             raise ValueError("stages must hold at least one Stage, got none")
+        for stage in stages:
+            if not isinstance(stage, Stage):
+                raise TypeError(f"stages must hold Stage only, got {type(stage).__name__}")
+        check_int("stem_stride", stem_stride, low=1)
         check_int("classes", classes, low=2)
         with scoped_seed(seed):
             self.normalize = Normalize()
