@@ -50,6 +50,15 @@ def test_synflow_needs_no_data_and_grows_with_width():
     assert math.isfinite(synflow(build((0, 0, 0, 2, 1), seed=0), image))
 
 
+def test_synflow_looks_at_one_image_and_also_at_frozen_layers():
+    model, image = build(GENOME, seed=0), torch.zeros(1, 3, 32, 32)
+    wanted = synflow(model, image)
+    assert synflow(model, image.expand(4, 3, 32, 32)) == wanted
+    model.stem.requires_grad_(False)
+    assert synflow(model, image) == wanted
+    assert not model.stem[0].weight.requires_grad
+
+
 def test_networks_are_left_as_they_were():
     model = build(GENOME, seed=0)
     before = copy.deepcopy(model.state_dict())
@@ -82,3 +91,9 @@ def test_spearman_is_that_of_scipy(pairs):
 def test_wrong_values(values, message):
     with pytest.raises(ValueError, match=message):
         spearman(*values)
+
+
+@pytest.mark.parametrize("wrong", ["1", None, True])
+def test_values_that_are_no_numbers(wrong):
+    with pytest.raises(TypeError, match="each of second must be a finite number, got"):
+        spearman([1, 2], [0, wrong])

@@ -87,7 +87,7 @@ def synflow(model: nn.Module, image: torch.Tensor) -> float:
     model : nn.Module
         Just built: batch norm must not yet have seen images. Left as it is.
     image : torch.Tensor
-        An input; only its shape counts, ``(1, 3, H, W)``.
+        An input ``(n, 3, H, W)``; only the shape of one image counts.
 
     Returns
     -------
@@ -116,10 +116,10 @@ def synflow(model: nn.Module, image: torch.Tensor) -> float:
     positive = copy.deepcopy(check_module("model", model)).double().eval()
     with torch.no_grad():
         for value in positive.parameters():
-            value.abs_()
+            value.requires_grad_().abs_()  # also of frozen layers
     weights = list(prune.prunable(positive).values())
     with torch.enable_grad():
-        flow = positive(torch.ones(image.shape, dtype=torch.float64)).sum()
+        flow = positive(torch.ones(1, *image.shape[1:], dtype=torch.float64)).sum()
         gradients = torch.autograd.grad(flow, weights)
     parts = [(w.detach() * g).sum() for w, g in zip(weights, gradients, strict=True)]
     return float(sum(parts))
@@ -157,7 +157,7 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> float:
         )
     ranks = []
     for name, values in {"first": first, "second": second}.items():
-        checked = np.array([check_number(f"each of {name}", float(value)) for value in values])
+        checked = np.array([check_number(f"each of {name}", value) for value in values])
         _, place, counts = np.unique(checked, return_inverse=True, return_counts=True)
         if len(counts) == 1:
             raise ValueError(f"{name} must hold different values, got only {values[0]}")
