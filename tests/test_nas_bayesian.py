@@ -147,6 +147,9 @@ def test_the_random_beginning_is_that_of_random_search():
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match="num_initial must be an integer >= 1, got 0"):
         BayesianSearch(SPACE, generator=make_generator(0), num_initial=0)
+    for name in ("length_scale", "noise"):
+        with pytest.raises(ValueError, match=f"{name} must be a finite number > 0, got 0"):
+            GaussianProcess(**{"length_scale": 1.0, "noise": 0.1} | {name: 0})
     for mean, std in [(torch.zeros(2), torch.zeros(3)), (torch.zeros(1), -torch.ones(1))]:
         with pytest.raises(ValueError, match="mean and std must have one shape and std be >= 0"):
             expected_improvement(mean, std, 0.0)

@@ -158,6 +158,8 @@ def test_wrong_arguments(supernet, digits):
         supernet.subnet(GENOME, digits.train.images[:0])
     with pytest.raises(ValueError, match="genome must hold 5 numbers, got 1"):
         supernet.subnet((0,), digits.train.images)
+    with pytest.raises(TypeError, match="space must be a Space, got NoneType"):
+        Supernet(None)
     with pytest.raises(ValueError, match="seed must be an integer >= 0, got -1"):
         Supernet(seed=-1)
     assert len(DIGITS_LARGEST) == 4

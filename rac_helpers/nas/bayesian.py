@@ -10,7 +10,7 @@ import math
 
 import torch
 
-from rac_helpers._check import check_int
+from rac_helpers._check import check_int, check_number
 from rac_helpers.nas.random_search import sample_new
 from rac_helpers.nas.search import Strategy
 from rac_helpers.nas.space import Genome, Space
@@ -35,6 +35,11 @@ class GaussianProcess:
     noise : float
         Variance of the scores' noise as a share of their variance, above 0.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is out of range.
+
     References
     ----------
     Rasmussen and Williams, 2006. Gaussian processes for machine learning. Algorithm 2.1.
@@ -49,6 +54,9 @@ class GaussianProcess:
     """
 
     def __init__(self, length_scale: float, noise: float) -> None:
+        for name, value in {"length_scale": length_scale, "noise": noise}.items():
+            if check_number(name, value) <= 0:
+                raise ValueError(f"{name} must be a finite number > 0, got {value}")
         self.length_scale, self.noise = length_scale, noise
 
     def fit(self, x: torch.Tensor, y: torch.Tensor) -> GaussianProcess:

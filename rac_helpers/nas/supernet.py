@@ -76,6 +76,8 @@ class Supernet(nn.Module):
         classes: int = 10,
     ) -> None:
         super().__init__()
+        if not isinstance(space, Space):
+            raise TypeError(f"space must be a Space, got {type(space).__name__}")
         self.space, self.seed = space, check_int("seed", seed, low=0)
         self._make = functools.partial(make, classes=classes)
         self._skeletons: dict[Genome, nn.Module] = {}
