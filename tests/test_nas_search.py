@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from rac_helpers.nas.bayesian import BayesianSearch
 from rac_helpers.nas.evolution import AgingEvolution, GenerationalEvolution
+from rac_helpers.nas.halving import successive_halving
 from rac_helpers.nas.random_search import RandomSearch
 from rac_helpers.nas.reinforce import Reinforce
 from rac_helpers.nas.search import History, Strategy, Trial, scores_of, search
@@ -126,6 +127,16 @@ def test_a_journal_goes_on_where_a_search_was_killed(tmp_path):
     assert history == search(evolution(), total, num_trials=20)
     lines = [json.loads(line) for line in journal.read_text().splitlines()[1:]]
     assert [line["config"]["number"] for line in lines] == list(range(20))
+
+
+def test_a_journal_of_other_scores_is_refused(tmp_path):
+    """Numbers and genomes are the same, so its scores would be taken for these."""
+    journal = tmp_path / "search.jsonl"
+    search(evolution(), total, num_trials=4, journal=journal, desc="sums")
+    with pytest.raises(ValueError, match="is the journal of the sweep 'sums', not of 'halves'"):
+        search(evolution(), total, num_trials=4, journal=journal, desc="halves")
+    with pytest.raises(ValueError, match="is the journal of the sweep 'sums', not of 'halving'"):
+        successive_halving([(0, 0, 0)], total, max_epochs=1, journal=journal)
 
 
 @given(st.lists(st.integers(-5, 5), min_size=1, max_size=30))

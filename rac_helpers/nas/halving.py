@@ -68,6 +68,7 @@ def successive_halving(
     factor: int = 2,
     executor: Executor | None = None,
     journal: str | os.PathLike | None = None,
+    desc: str = "halving",
 ) -> Halving:
     """Train all genomes briefly, and the best of each rung for ``factor`` times as long.
 
@@ -82,7 +83,7 @@ def successive_halving(
         Length of the first and of the longest training, ``1 <= min_epochs <= max_epochs``.
     factor : int
         At least 2: one in ``factor`` is kept, and trained ``factor`` times as long.
-    executor, journal
+    executor, journal, desc
         As in :func:`~rac_helpers.nas.search`; a rung is scored at once.
 
     Returns
@@ -119,7 +120,7 @@ def successive_halving(
         configs = [
             {"number": number + i, "genome": g, "epochs": epochs} for i, g in enumerate(kept)
         ]
-        scores = scores_of(score, configs, executor=executor, journal=journal)
+        scores = scores_of(score, configs, executor=executor, journal=journal, desc=desc)
         rungs.append(Rung(epochs, kept, tuple(scores)))
         number += len(kept)
         kept = tuple(genome for genome, _ in rungs[-1].ranked[: max(1, len(kept) // factor)])

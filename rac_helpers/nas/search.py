@@ -156,6 +156,7 @@ def search(
     executor: Executor | None = None,
     batch: int = 1,
     journal: str | os.PathLike | None = None,
+    desc: str = "search",
 ) -> History:
     """Ask, score and tell until the budget is used up.
 
@@ -176,6 +177,10 @@ def search(
     journal : path, optional
         File that keeps finished trials: the same search (same space, strategy, settings and seed)
         reads their scores from there and goes on. ``None`` keeps nothing.
+    desc : str
+        Name of the search in the journal: a journal with another name is refused. Put into it
+        what changes the scores of genomes, such as the data: the journal knows numbers and
+        genomes only.
 
     Returns
     -------
@@ -207,7 +212,7 @@ def search(
         numbers = range(len(trials), min(len(trials) + batch, num_trials))
         asked = [(strategy.ask(), _since(before, strategy.parents)) for _ in numbers]
         configs = [{"number": n, "genome": g} for n, (g, _) in zip(numbers, asked, strict=True)]
-        scores = scores_of(score, configs, executor=executor, journal=journal)
+        scores = scores_of(score, configs, executor=executor, journal=journal, desc=desc)
         for number, (genome, parents), value in zip(numbers, asked, scores, strict=True):
             strategy.tell(genome, value)
             trials.append(Trial(number, genome, value, parents))
@@ -225,6 +230,7 @@ def scores_of(
     *,
     executor: Executor | None = None,
     journal: str | os.PathLike | None = None,
+    desc: str = "search",
 ) -> list[float]:
     """Score some genomes, here or on an executor, and return the scores in the same order.
 
@@ -234,7 +240,7 @@ def scores_of(
         Called with the genome of a configuration and what else it holds beside ``number``.
     configs : sequence of mapping
         ``number`` (each another one), ``genome``, and further arguments by name.
-    executor, journal
+    executor, journal, desc
         As in :func:`search`.
 
     Raises
@@ -253,9 +259,7 @@ def scores_of(
         return [_call(score, config) for config in configs]
     as_text = [{**config, "genome": " ".join(map(str, config["genome"]))} for config in configs]
     run = functools.partial(_call_text, score)
-    finished = sweep(
-        run, as_text, journal=journal, executor=executor, desc="search", progress=False
-    )
+    finished = sweep(run, as_text, journal=journal, executor=executor, desc=desc, progress=False)
     found = {config["number"]: value for config, value in finished}
     return [found[config["number"]] for config in configs]
 
