@@ -40,6 +40,7 @@ from rac_helpers.rng import derive_seed, make_generator
 from rac_helpers.sweep import add_arguments, open_executor, sweep
 
 NAME = "nas_benchmark"
+RESULTS = Path("book/results")
 ROUNDS, RUNS, WARMUP = 5, 20, 3
 LATENCY_THREADS = 2
 
@@ -143,7 +144,13 @@ def make_table(options: argparse.Namespace, genomes: list[Genome], command: str)
         "architectures": {text_of(genome): costs(genome) for genome in genomes},
         "rows": [row_of(config, results) for config in configs],
     }
-    write(options.record, content)
+    if not is_done(options.record, content["rows"]):
+        write(options.record, content)
+
+
+def is_done(path: Path, rows: list[dict]) -> bool:
+    """Whether the record holds just these rows: then what ``--latency`` added to it stays."""
+    return path.is_file() and read(path)["rows"] == rows
 
 
 def row_of(config: dict, results: dict) -> dict:
@@ -246,15 +253,22 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--record", type=Path, default=Path("book/results", f"{NAME}.json"))
+    parser.add_argument("--record", type=Path, help="the JSON file (default: in book/results)")
     parser.add_argument("--work", type=Path, default=Path("_build", NAME))
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds (default: 3)")
-    parser.add_argument("--first", type=int, help="only so many networks, to try it out")
+    parser.add_argument(
+        "--first", type=int, help="only so many networks, to try it out; written into --work"
+    )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--latency", action="store_true", help="add latency_ms to the table")
     mode.add_argument("--check", type=int, metavar="N", help="train N entries again")
     add_arguments(parser)
     options = parser.parse_args(arguments)
+    for name in ("seeds", "first", "check"):
+        if (value := getattr(options, name)) is not None and value < 1:
+            parser.error(f"--{name} must be at least 1, got {value}")
+    if options.record is None:  # a part must not replace the table
+        options.record = (options.work if options.first else RESULTS) / f"{NAME}.json"
     if options.latency:
         add_latency(options.record)
     elif options.check is not None:

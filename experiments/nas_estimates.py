@@ -140,7 +140,8 @@ def make_record(options: argparse.Namespace, table: Benchmark, command: str) -> 
     rows += [row_of(c, found[c["estimate"], c["seed"]], tests) for c in configs]
     head = {"name": NAME, "command": without_paths(command), "data": desc}
     here = {"hardware": hardware(), "versions": versions()}
-    table_of.write(options.record, head | here | {"rows": rows})
+    if not table_of.is_done(options.record, rows):
+        table_of.write(options.record, head | here | {"rows": rows})
 
 
 def row_of(config: dict, result: dict, tests: list[float]) -> dict:
@@ -201,6 +202,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--latency", action="store_true", help="add latencies from parts")
     add_arguments(parser)
     options = parser.parse_args(arguments)
+    if options.seeds < 1:
+        parser.error(f"--seeds must be at least 1, got {options.seeds}")
     try:
         table = Benchmark.load(options.table)
     except (OSError, ValueError) as error:

@@ -64,11 +64,14 @@ def test_nothing_is_trained_twice(table, monkeypatch):
     assert load(table)["rows"] == before
 
 
-def test_latency_is_added(table, tmp_path):
+def test_latency_is_added_and_stays(table, tmp_path):
     copy = tmp_path / "table.json"
     copy.write_bytes(table.read_bytes())
     nas_benchmark.main(["--latency", "--record", str(copy)])
     content = load(copy)
+    work = ["--work", str(table.parent / "work"), "--first", "3", "--seeds", "2"]
+    nas_benchmark.main([*work, "--record", str(copy)])  # from the journal: nothing is new
+    assert load(copy) == content
     assert all(costs["latency_ms"] > 0 for costs in content["architectures"].values())
     assert content["latency"]["runs"] == 2
     assert content["rows"] == load(table)["rows"]
@@ -84,6 +87,21 @@ def test_check_trains_again(table, tmp_path, capsys):
     wrong.write_text(json.dumps(content))
     with pytest.raises(SystemExit, match="2 of 2 differ by more"):
         nas_benchmark.main(["--check", "2", "--record", str(wrong)])
+
+
+def test_a_part_does_not_replace_the_table(table, monkeypatch, tmp_path):
+    results = tmp_path / "results"
+    monkeypatch.setattr(nas_benchmark, "RESULTS", results)
+    nas_benchmark.main(["--work", str(table.parent / "work"), "--first", "3", "--seeds", "2"])
+    assert not results.exists()
+    assert load(table.parent / "work" / "nas_benchmark.json")["rows"] == load(table)["rows"]
+
+
+@pytest.mark.parametrize("name", ["seeds", "first", "check"])
+def test_wrong_options(name, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        nas_benchmark.main([f"--{name}", "0"])
+    assert f"--{name} must be at least 1, got 0" in capsys.readouterr().err
 
 
 def test_no_table(tmp_path):

@@ -85,14 +85,20 @@ def test_the_blocks_of_all_networks_are_measured():
 
 
 def test_nothing_is_run_twice(folder, monkeypatch):
-    before = load(folder / "record.json")["rows"]
+    before = load(folder / "record.json")
 
     def never(*_, **__):
         raise AssertionError("a finished estimate was computed again")
 
     monkeypatch.setattr(nas_estimates, "run", never)
     main(folder)
-    assert load(folder / "record.json")["rows"] == before
+    assert load(folder / "record.json") == before  # what --latency added, too
+
+
+def test_wrong_options(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        nas_estimates.main(["--seeds", "0"])
+    assert "--seeds must be at least 1, got 0" in capsys.readouterr().err
 
 
 def test_without_a_table(tmp_path):
