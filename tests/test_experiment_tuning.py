@@ -108,6 +108,8 @@ def test_a_training_that_diverges_scores_nothing_and_other_errors_are_not_hidden
     ("options", "message"),
     [
         (["--seeds", "0"], "--seeds must be at least 1, got 0"),
+        (["--epochs", "0"], "--epochs must be at least 1, got 0"),
+        (["--num-train", "0"], "--num-train must be at least 1, got 0"),
         (["--trials", "1"], "--trials times --epochs must be at least 27"),
     ],
 )
@@ -115,6 +117,13 @@ def test_wrong_options(options, message, capsys):
     with pytest.raises(SystemExit, match="2"):
         tuning.main(options)
     assert message in capsys.readouterr().err
+
+
+def test_wrong_options_of_the_cluster(capsys):
+    for name in ("repeats", "trainings", "num-train", "epochs"):
+        with pytest.raises(SystemExit, match="2"):
+            cluster_speedup.main([f"--{name}", "0"])
+        assert f"--{name} must be at least 1, got 0" in capsys.readouterr().err
 
 
 # -- a cluster ------------------------------------------------------------------------------------

@@ -66,3 +66,12 @@ def test_tips_are_not_run_twice(tips, monkeypatch):
     monkeypatch.setattr(tuning_tips, "run", never)
     tuning_tips.main([*TINY, *where_in(tips)])
     assert load(tips / "record.json")["rows"] == before
+
+
+@pytest.mark.parametrize(
+    ("name", "least"), [("seeds", 1), ("pool", 1), ("fresh", 1), ("epochs", 2)]
+)
+def test_wrong_options(name, least, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        tuning_tips.main([f"--{name}", "0"])
+    assert f"--{name} must be at least {least}, got 0" in capsys.readouterr().err
