@@ -162,6 +162,15 @@ def test_clipping_cures_exploding_gradients_and_not_vanishing_ones():
     assert free["accuracy"] < 0.65
 
 
+def test_weights_that_overflow_in_the_last_step_have_diverged():
+    """Loss and gradient are finite there; only the weights are not."""
+    options = {"generator": make_generator(0), "lr": 1e30, "num_updates": 1}
+    found = train_recall(RecallNet(scale=3.0), **options)
+    assert found["diverged"] == 1
+    assert found["accuracy"] == 0.5
+    assert math.isfinite(found["median_norm"])
+
+
 def test_unfit_networks_and_tasks_are_named():
     with pytest.raises(ValueError, match="scale must be a finite number > 0"):
         RecallNet(scale=0)

@@ -187,7 +187,8 @@ def train_recall(
         loss.backward()
         clip(net, step)
         optimizer.step()
-        if not (math.isfinite(loss.item()) and math.isfinite(clip.norms[-1])):
+        finite = all(number.isfinite().all() for number in (loss, *net.parameters()))
+        if not (finite and math.isfinite(clip.norms[-1])):
             diverged = 1
             break
     norms = torch.tensor(clip.norms, dtype=torch.float64)
