@@ -138,7 +138,8 @@ def slim_width(classes: int) -> int:
 
 def candidate(config: dict, *, settings: Settings) -> dict[str, float]:
     """Train a candidate for a short time; return its validation accuracy, and what that took."""
-    started, dataset = time.process_time(), settings.dataset
+    dataset = settings.dataset
+    started = time.process_time()
     model = build(nas.genome_of(config["genome"]), seed=0, classes=len(dataset.classes))
     few = Split(*(part[: settings.few] for part in dataset.train))
     train.fit(

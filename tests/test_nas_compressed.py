@@ -1,4 +1,6 @@
-"""nas/compressed.py: what is measured is what is stored."""
+"""nas/plan.py, nas/compressed.py: what is measured is what is stored."""
+
+import dataclasses
 
 import pytest
 import torch
@@ -21,11 +23,19 @@ from rac_helpers.nas import (
 MODEL = models.SmallCNN(width=4)
 LAYERS = [*quantize.quantizable(MODEL)]
 GRID = quantize.symmetric_params(1.0, bits=2)
+COLUMNS = quantize.symmetric_params(torch.ones(2), bits=3, axis=1)
+ROWS = quantize.symmetric_params(torch.ones(2), bits=3, axis=0)
+SHIFTED = dataclasses.replace(ROWS, zero_point=torch.ones(2, dtype=torch.int32))
 
 
 def grids(rounding):
     layer = nn.Sequential(nn.Linear(2, 2))
     return compress(layer, Plan({"0": 0.0}, {"0": 3}), rounding=rounding)
+
+
+def reread(stored):
+    layer = nn.Sequential(nn.Linear(2, 2))
+    unpack_compressed_(layer, stored, Plan({"0": 0.0}, {"0": 3}))
 
 
 @st.composite
@@ -150,7 +160,12 @@ def test_space_and_plan():
         (lambda: Plan({}, {}), ValueError, "at least one"),
         (lambda: compress(MODEL, Plan({"x": 0}, {"x": 4})), ValueError, "plan must name layers"),
         (lambda: grids({"x": GRID}), ValueError, "rounding must be for the layers"),
-        (lambda: grids({"0": GRID}), ValueError, "codes -3 to 3 and 2 scales, got codes -1 to 1"),
+        (lambda: grids({"0": GRID}), ValueError, "codes -3 to 3, .*got codes -1 to 1"),
+        (lambda: grids({"0": COLUMNS}), ValueError, "2 scales along axis 0, .* along axis 1"),
+        (lambda: grids({"0": SHIFTED}), ValueError, r"zero point 0 .*zero points \[1\]"),
+        (lambda: Plan([0.5], [4]), TypeError, "sparsity must be a mapping of layers, got list"),
+        (lambda: compressed_space("fc"), TypeError, "layers must be a sequence of names"),
+        (lambda: reread({}), ValueError, "model and stored must hold the layer '0'"),
         (lambda: compressed_space([]), ValueError, "genes must have names"),
     ],
 )

@@ -5,7 +5,8 @@ Open a module for what you want to know; the three parts of a search stand apart
 The space:
 
 - ``space``: genomes, and how to move among them; ``networks``: small networks from genomes;
-- ``compressed``: which layer is pruned and rounded by how much, as a space.
+- ``plan``: which layer is pruned and rounded by how much, as a space; ``compressed``: what comes of
+  it, and its bytes.
 
 The strategy:
 
@@ -22,13 +23,9 @@ The score:
 
 from rac_helpers.nas.bayesian import BayesianSearch, GaussianProcess, expected_improvement
 from rac_helpers.nas.compressed import (
-    Plan,
     compress,
     compressed_bytes,
-    compressed_space,
-    masks_of,
     pack_compressed,
-    plan_of,
     unpack_compressed_,
 )
 from rac_helpers.nas.evolution import (
@@ -48,6 +45,7 @@ from rac_helpers.nas.networks import (
     build,
 )
 from rac_helpers.nas.objective import Limits, hypervolume, limited, pareto_front
+from rac_helpers.nas.plan import Plan, compressed_space, masks_of, plan_of
 from rac_helpers.nas.policies import IndependentPolicy, LSTMPolicy
 from rac_helpers.nas.random_search import RandomSearch
 from rac_helpers.nas.reinforce import Reinforce, entropy, reinforce_loss

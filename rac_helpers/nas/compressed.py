@@ -1,124 +1,19 @@
-"""The compressed network as a search space: how sparse, how many bits, how wide.
+"""The compressed network: what its file holds, how many bytes that is, and what it computes.
 
-A genome says for each layer which share of its weights is cut and with how many bits the others are
-stored; one more gene can choose among students of several widths. What a genome costs are the
-bytes of the file that holds it, known without a training.
+What a :class:`Plan` costs are the bytes of this file, known without a training.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import nn
 
-from rac_helpers import metrics, prune, quantize
-from rac_helpers._check import check_int, check_number
-from rac_helpers.nas.space import Genome, Space
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a network is compressed.
-
-    Parameters
-    ----------
-    sparsity : mapping of str to float
-        Share of the weights to cut, in ``[0, 1)``, by the names of layers.
-    bits : mapping of str to int
-        Bits of each weight that is kept, in [2, 16], for the same layers.
-    width : int, optional
-        Of the student that is compressed; ``None`` if there is only one network.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a number is out of range, or the layers differ.
-
-    Examples
-    --------
-    >>> Plan({"fc": 0.5}, {"fc": 4})
-    Plan(sparsity={'fc': 0.5}, bits={'fc': 4}, width=None)
-    """
-
-    sparsity: Mapping[str, float]
-    bits: Mapping[str, int]
-    width: int | None = field(default=None)
-
-    def __post_init__(self) -> None:
-        if self.sparsity.keys() != self.bits.keys() or not self.bits:
-            raise ValueError(
-                "sparsity and bits must name the same layers, at least one, got "
-                f"{[*self.sparsity]} and {[*self.bits]}"
-            )
-        for name in self.bits:
-            if check_number(f"sparsity of {name}", self.sparsity[name], low=0, high=1) == 1:
-                raise ValueError(f"sparsity of {name} must be in [0, 1), got 1")
-            check_int(f"bits of {name}", self.bits[name], low=2, high=16)
-
-
-def compressed_space(
-    layers: Sequence[str],
-    *,
-    sparsities: Sequence[float] = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9),
-    bits: Sequence[int] = (2, 3, 4, 5, 6, 8),
-    widths: Sequence[int] = (),
-) -> Space:
-    """Return the space of all plans for some layers.
-
-    Parameters
-    ----------
-    layers : sequence of str
-        Names of layers, such as those of :func:`rac_helpers.quantize.quantizable`.
-    sparsities, bits : sequence
-        The choices of each layer.
-    widths : sequence of int
-        Widths of the students, if there are several.
-
-    Returns
-    -------
-    Space
-        Two genes a layer, ``"sparsity <layer>"`` and ``"bits <layer>"``, and perhaps ``"width"``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As :class:`Space`.
-
-    Examples
-    --------
-    >>> space = compressed_space(["conv", "fc"], sparsities=(0.0, 0.5), bits=(4, 8))
-    >>> len(space), plan_of(space, (1, 0, 0, 1))
-    (16, Plan(sparsity={'conv': 0.5, 'fc': 0.0}, bits={'conv': 4, 'fc': 8}, width=None))
-    """
-    genes: list[tuple[str, tuple]] = []
-    for name in layers:
-        genes += [(f"sparsity {name}", tuple(sparsities)), (f"bits {name}", tuple(bits))]
-    if widths:
-        genes.append(("width", tuple(widths)))
-    return Space(tuple(genes))
-
-
-def plan_of(space: Space, genome: Genome) -> Plan:
-    """Return the plan of a genome.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the genome is not one of the space, or the space not one of :func:`compressed_space`.
-    """
-    choice = space.decode(genome)
-    parts: dict[str, dict] = {"sparsity": {}, "bits": {}}
-    width = choice.pop("width", None)
-    for key, value in choice.items():
-        kind, _, layer = key.partition(" ")
-        if kind not in parts or not layer:
-            raise ValueError(f"space must be one of compressed_space, got the gene {key!r}")
-        parts[kind][layer] = value
-    return Plan(**parts, width=width)
+from rac_helpers import metrics, quantize
+from rac_helpers.nas.plan import Plan, masks_of
 
 
 def compress(
@@ -158,23 +53,6 @@ def compress(
     result = copy.deepcopy(model)
     unpack_compressed_(result, pack_compressed(model, plan, rounding=rounding), plan)
     return result
-
-
-def masks_of(model: nn.Module, plan: Plan) -> prune.MaskSet:
-    """Return the masks of a plan: the smallest weights of each layer are cut.
-
-    They serve also to train on what is left: ``train.fit(..., after_step=masks)``.
-
-    Examples
-    --------
-    >>> masks_of(nn.Sequential(nn.Linear(4, 2)), Plan({"0": 0.5}, {"0": 8})).sparsity
-    0.5
-    """
-    layers = quantize.quantizable(model)
-    if missing := sorted(plan.bits.keys() - layers.keys()):
-        raise ValueError(f"plan must name layers of the model {[*layers]}, got {missing[0]!r}")
-    scores = {f"{name}.weight": layers[name].weight.detach().abs() for name in plan.bits}
-    return prune.layer_masks(scores, {f"{name}.weight": s for name, s in plan.sparsity.items()})
 
 
 def pack_compressed(
@@ -240,10 +118,13 @@ def _check_grids(grids: Mapping[str, quantize.QParams], model: nn.Module, plan: 
         raise ValueError(f"rounding must be for the layers {[*plan.bits]}, got {[*grids]}")
     for name, grid in grids.items():
         most, channels = 2 ** (plan.bits[name] - 1) - 1, len(layers[name].weight)
-        if (grid.qmin, grid.qmax, grid.scale.numel()) != (-most, most, channels):
+        fits = (grid.qmin, grid.qmax, grid.scale.numel()) == (-most, most, channels)
+        if not fits or grid.axis != 0 or grid.zero_point.any():
+            zeros = grid.zero_point.unique().tolist()
             raise ValueError(
-                f"rounding of {name} must have codes {-most} to {most} and {channels} scales, got "
-                f"codes {grid.qmin} to {grid.qmax} and {grid.scale.numel()} scales"
+                f"rounding of {name} must have codes {-most} to {most}, zero point 0 and "
+                f"{channels} scales along axis 0, got codes {grid.qmin} to {grid.qmax}, "
+                f"zero points {zeros} and {grid.scale.numel()} scales along axis {grid.axis}"
             )
 
 
@@ -274,6 +155,8 @@ def unpack_compressed_(model: nn.Module, stored: Mapping[str, torch.Tensor], pla
     """
     state, layers = dict(stored), quantize.quantizable(model)
     for name, bits in plan.bits.items():
+        if name not in layers or f"{name}.weight.codes" not in state:
+            raise ValueError(f"model and stored must hold the layer {name!r} of the plan")
         weight = layers[name].weight
         scale, codes = state.pop(f"{name}.weight.scale"), state.pop(f"{name}.weight.codes")
         bitmap, half = state.pop(f"{name}.weight.bitmap", None), 2 ** (bits - 1) - 1
