@@ -1,6 +1,8 @@
 """Search a network for real pictures under hard limits, and compare it with a slim ResNet-20.
 
     python -m experiments.nas_cifar --data folder --root FOLDER --workers 2 --compile --bf16
+    python -m experiments.nas_cifar --data folder --root FOLDER --workers 2 --compile --bf16 \\
+        --tune-epochs 12 --record book/results/nas_cifar_longer.json
     python -m experiments.nas_cifar --data synth_digits --workers 2
 
 The file of the network may have 100,000 bytes, and one picture may take 20 million
