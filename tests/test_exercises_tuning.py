@@ -10,7 +10,7 @@ from rac_helpers import tune
 # -- clipping -------------------------------------------------------------------------------------
 
 
-def right_clip(gradients, max_norm, *, factor=lambda norm, bound: min(1.0, bound / norm)):
+def right_clip(gradients, max_norm, *, factor=lambda norm, bound: bound / max(bound, norm)):
     norm = math.sqrt(sum(g.square().sum().item() for g in gradients))
     return [factor(norm, max_norm) * g for g in gradients]
 
@@ -36,6 +36,15 @@ def _clip(norm_of):
         return [min(1.0, max_norm / norm_of(whole).item()) * g for g in gradients]
 
     return clip
+
+
+def _quotient(norm, bound):
+    return min(1.0, bound / norm)
+
+
+def _clip_of_unit(gradients, max_norm):
+    norm = torch.cat([g.flatten() for g in gradients]).norm()
+    return [g / norm * norm.clamp(max=max_norm) for g in gradients]
 
 
 def _in_place(gradients, max_norm):
@@ -154,6 +163,8 @@ WRONG = {
         (_clip(lambda whole: whole.abs().max()), "largest entry"),
         (lambda g, m: right_clip(g, m, factor=lambda norm, bound: norm / bound), "upside down"),
         (_in_place, "gradients were changed"),
+        (lambda g, m: right_clip(g, m, factor=_quotient), "raised ZeroDivisionError"),
+        (_clip_of_unit, "must be zeros, got nan"),
         (lambda g, m: [-one for one in right_clip(g, m)], "is right"),
         (lambda g, m: right_clip(g, m)[0], "list of 2 tensors, got Tensor"),
         (lambda g, m: right_clip(g, m)[:1], "list of 2 tensors"),

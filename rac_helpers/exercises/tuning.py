@@ -22,7 +22,7 @@ def check_clip(clip: Callable[[list[Tensor], float], list[Tensor]]) -> str:
     clip : callable
         Takes a list of float tensors and a number above 0; returns new tensors of the same
         shapes. Their common norm, as of one long vector, is at most ``max_norm``; the direction
-        stays, and what is short enough stays as it is.
+        stays, and what is short enough stays as it is, zeros too.
 
     Returns
     -------
@@ -49,6 +49,7 @@ all by one factor
         answer = run(clip, given, max_norm)
         expect(all(map(torch.equal, given, gradients)), "the gradients were changed: make new ones")
         _compare_clipped(call, answer, gradients, max_norm)
+    _check_zeros(clip)
     return CORRECT
 
 
@@ -142,6 +143,15 @@ def _compare_clipped(call: str, answer: Any, gradients: list[Tensor], max_norm: 
     if not torch.allclose(got, right, rtol=1e-4, atol=1e-7):
         first_match(got, _clip_mistakes(parts, max_norm))
         raise Hint(f"{call} is {got.norm():.4g} long where {right.norm():.4g} is right")
+
+
+def _check_zeros(clip: Callable[[list[Tensor], float], list[Tensor]]) -> None:
+    shapes = ((2, 3), (4,))
+    call = "clip(<two tensors of zeros>, 1.0)"
+    answer = run(clip, [torch.zeros(shape) for shape in shapes], 1.0)
+    pairs = zip(answer, shapes, strict=False)  # their number was checked before
+    got = torch.cat([floats(call, a, shape).flatten() for a, shape in pairs])
+    expect(bool((got == 0).all()), f"{call} must be zeros, got {got[0]:.4g}: is 0 divided by 0?")
 
 
 def _clip_mistakes(parts: list[Tensor], max_norm: float) -> dict[str, Tensor]:
