@@ -50,6 +50,8 @@ def cluster_of(workers: int, *, trim: bool) -> Iterator:
     from distributed import LocalCluster
 
     os.environ["OMP_NUM_THREADS"] = "1"  # of the workers, which begin now
+    if not trim:  # Dask writes it into this process, too, for all workers after the first
+        os.environ.pop(TRIM.rpartition(".")[2], None)
     with (
         dask.config.set({} if trim else {TRIM: None}),
         LocalCluster(
