@@ -41,11 +41,6 @@ class Supernet(nn.Module):
     classes : int
         Number of logits, at least 2.
 
-    Attributes
-    ----------
-    genome : Genome
-        The network that a call computes; it can be set. A checkpoint of ``fit`` holds it, too.
-
     Raises
     ------
     TypeError, ValueError
@@ -86,7 +81,7 @@ class Supernet(nn.Module):
 
     @property
     def genome(self) -> Genome:
-        """The network that a call computes."""
+        """The network that a call computes; it can be set. A checkpoint of ``fit`` holds it, too."""
         return tuple(self.path.tolist())
 
     @genome.setter
