@@ -81,7 +81,7 @@ class Supernet(nn.Module):
 
     @property
     def genome(self) -> Genome:
-        """The network that a call computes; it can be set. A checkpoint of ``fit`` holds it, too."""
+        """The network that a call computes; it can be set. Checkpoints of ``fit`` hold it, too."""
         return tuple(self.path.tolist())
 
     @genome.setter
