@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--num-train", type=int, default=2000, help="how many training images")
     parser.add_argument("--epochs", type=int, default=3, help="of a training")
     options = parser.parse_args(arguments)
-    tuning.check_positive(parser, options, "repeats", "trainings", "num_train", "epochs")
+    common.check_positive(parser, options, "repeats", "trainings", "num_train", "epochs")
     settings = tuning.Settings(options.num_train, options.epochs, options.trainings, work="")
     command = common.command_of("cluster_speedup", arguments)
     about = f"{options.trainings} trainings: {settings.describe().rpartition(';')[0]}"

@@ -241,14 +241,21 @@ def parse(
     options = parser.parse_args(arguments)
     if (options.root is None) == (options.data == "folder"):
         parser.error("--root is needed with --data folder, and only there")
-    for key in ("seeds", "num_train", "epochs", "tune_epochs"):
-        value = getattr(options, key)
-        if value is not None and value < 1:
-            parser.error(f"--{key.replace('_', '-')} must be at least 1, got {value}")
+    check_positive(parser, options, "seeds", "num_train", "epochs", "tune_epochs")
     if options.record is None:
         stem = name if options.data == "folder" else f"{name}_{options.data}"
         options.record = Path("book/results", f"{stem}.json")
     return options
+
+
+def check_positive(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, *names: str
+) -> None:
+    """End the program with one line if one of these options is given and below 1."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name.replace('_', '-')} must be at least 1, got {value}")
 
 
 def settings_of(options: argparse.Namespace, presets: dict[str, dict]) -> Settings:

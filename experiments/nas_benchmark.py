@@ -133,12 +133,7 @@ def make_table(options: argparse.Namespace, genomes: list[Genome], command: str)
         found = sweep(one, configs, journal=journal, executor=executor, desc=settings.describe())
         for config, result in found:
             results[config["genome"], config["seed"]] = result
-    content = {
-        "name": NAME,
-        "command": without_paths(command),
-        "data": settings.describe(),
-        "hardware": hardware(),
-        "versions": versions(),
+    content = head_of(NAME, command, settings.describe()) | {
         "settings": asdict(settings),
         "genes": {name: list(choices) for name, choices in DIGITS_SPACE.genes},
         "architectures": {text_of(genome): costs(genome) for genome in genomes},
@@ -146,6 +141,12 @@ def make_table(options: argparse.Namespace, genomes: list[Genome], command: str)
     }
     if not is_done(options.record, content["rows"]):
         write(options.record, content)
+
+
+def head_of(name: str, command: str, data: str) -> dict:
+    """Return what a record says of itself and of this machine."""
+    about = {"name": name, "command": without_paths(command), "data": data}
+    return about | {"hardware": hardware(), "versions": versions()}
 
 
 def is_done(path: Path, rows: list[dict]) -> bool:
@@ -186,6 +187,14 @@ def read(path: Path) -> dict:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         sys.exit(f"error: {path} is no finished table: {error}")
+
+
+def load_table(path: Path) -> nas.Benchmark:
+    """Return the finished table, or end the program with one line."""
+    try:
+        return nas.Benchmark.load(path)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
 
 
 # -- more about a finished table ------------------------------------------------------------------
@@ -264,9 +273,7 @@ def main(arguments: list[str] | None = None) -> None:
     mode.add_argument("--check", type=int, metavar="N", help="train N entries again")
     add_arguments(parser)
     options = parser.parse_args(arguments)
-    for name in ("seeds", "first", "check"):
-        if (value := getattr(options, name)) is not None and value < 1:
-            parser.error(f"--{name} must be at least 1, got {value}")
+    common.check_positive(parser, options, "seeds", "first", "check")
     if options.record is None:  # a part must not replace the table
         options.record = (options.work if options.first else RESULTS) / f"{NAME}.json"
     if options.latency:

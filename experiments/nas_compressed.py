@@ -175,8 +175,7 @@ def row_of(
 ) -> dict:
     """Measure the compressed network; the plan stands in the row, layer by layer."""
     numbers = common.scores(nas.compress(model, plan, rounding=rounding), settings)
-    stored = nas.pack_compressed(model, plan, rounding=rounding)
-    numbers |= {"size_bytes": metrics.size_bytes(stored), "width": plan.width}
+    numbers |= {"size_bytes": nas.compressed_bytes(model, plan), "width": plan.width}
     for name in plan.bits:
         numbers |= {f"sparsity {name}": plan.sparsity[name], f"bits {name}": plan.bits[name]}
     return {"config": {"stage": stage}, "metrics": numbers}

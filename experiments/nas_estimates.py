@@ -42,8 +42,7 @@ from rac_helpers.nas import (
     spearman,
     synflow,
 )
-from rac_helpers.records import hardware, load, versions
-from rac_helpers.records.content import without_paths
+from rac_helpers.records import hardware, load
 from rac_helpers.rng import derive_seed
 from rac_helpers.sweep import add_arguments, open_executor, sweep
 
@@ -138,10 +137,8 @@ def make_record(options: argparse.Namespace, table: Benchmark, command: str) -> 
         done = sweep(one, configs, journal=journal, executor=executor, desc=desc)
         found = {(c["estimate"], c["seed"]): result for c, result in done}
     rows += [row_of(c, found[c["estimate"], c["seed"]], tests) for c in configs]
-    head = {"name": NAME, "command": without_paths(command), "data": desc}
-    here = {"hardware": hardware(), "versions": versions()}
     if not table_of.is_done(options.record, rows):
-        table_of.write(options.record, head | here | {"rows": rows})
+        table_of.write(options.record, table_of.head_of(NAME, command, desc) | {"rows": rows})
 
 
 def row_of(config: dict, result: dict, tests: list[float]) -> dict:
@@ -202,12 +199,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--latency", action="store_true", help="add latencies from parts")
     add_arguments(parser)
     options = parser.parse_args(arguments)
-    if options.seeds < 1:
-        parser.error(f"--seeds must be at least 1, got {options.seeds}")
-    try:
-        table = Benchmark.load(options.table)
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    common.check_positive(parser, options, "seeds")
+    table = table_of.load_table(options.table)
     if options.latency:
         add_latency(options.record, table)
     else:

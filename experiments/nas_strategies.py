@@ -21,13 +21,12 @@ from __future__ import annotations
 import argparse
 import functools
 import hashlib
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from experiments import common
+from experiments import common, nas_benchmark
 from rac_helpers.metrics import mean_interval, paired_difference
 from rac_helpers.nas.bayesian import BayesianSearch
 from rac_helpers.nas.evolution import AgingEvolution, GenerationalEvolution
@@ -205,10 +204,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--repetitions", type=int, help="at most so many, at least 2")
     add_arguments(parser)
     options = parser.parse_args(arguments)
-    try:
-        table = Benchmark.load(options.table)
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    table = nas_benchmark.load_table(options.table)
     if not 1 <= options.trials <= len(table.space):
         parser.error(f"--trials must be in [1, {len(table.space)}], got {options.trials}")
     if options.repetitions is not None and options.repetitions < 2:

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from experiments import common
 from experiments.pruning import narrowed
 from rac_helpers import metrics, models, prune
 from rac_helpers._progress import progress_bar
@@ -112,9 +113,7 @@ def timings(own: np.ndarray, base: np.ndarray) -> dict[str, float]:
 
 def check_timing(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """End the program unless there are threads, rounds and time, and a place for the record."""
-    for name in ("threads", "rounds"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name} must be at least 1, got {getattr(options, name)}")
+    common.check_positive(parser, options, "threads", "rounds")
     if not options.turn_s > 0:
         parser.error(f"--turn-s must be above 0, got {options.turn_s}")
     check_writable("--out", options.out)

@@ -219,15 +219,6 @@ def parser_of(name: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def check_positive(
-    parser: argparse.ArgumentParser, options: argparse.Namespace, *names: str
-) -> None:
-    """End the program with one line if one of these options is below 1."""
-    for name in names:
-        if (value := getattr(options, name)) < 1:
-            parser.error(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Read the command line, run what is missing, write the record."""
     parser = parser_of("tuning", __doc__)
@@ -235,7 +226,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=9, help="of a full training; a power of 3")
     parser.add_argument("--trials", type=int, default=24, help="full trainings that a search costs")
     options = parser.parse_args(arguments)
-    check_positive(parser, options, "seeds", "num_train", "epochs", "trials")
+    common.check_positive(parser, options, "seeds", "num_train", "epochs", "trials")
     least = max(map(tune.cost_epochs, tune.brackets(options.epochs)))
     if options.trials * options.epochs < least:
         parser.error(f"--trials times --epochs must be at least {least}")

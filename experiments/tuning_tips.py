@@ -248,7 +248,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--pool", type=int, default=12, help="settings to choose from")
     parser.add_argument("--fresh", type=int, default=3000, help="pictures that nobody chose by")
     options = parser.parse_args(arguments)
-    tuning.check_positive(parser, options, "seeds", "pool", "fresh")
+    common.check_positive(parser, options, "seeds", "pool", "fresh")
     if options.epochs < 2:
         parser.error(f"--epochs must be at least 2, got {options.epochs}")
     settings = Settings(options.epochs, options.pool, options.fresh)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from rac_helpers._check import check_generator, check_int
-from rac_helpers.nas.space import Genome, Space
+from rac_helpers.nas.space import Genome, Space, check_space
 from rac_helpers.rng import scoped_seed
 
 
@@ -25,9 +25,7 @@ class Policy(nn.Module):
 
     def __init__(self, space: Space) -> None:
         super().__init__()
-        if not isinstance(space, Space):
-            raise TypeError(f"space must be a Space, got {type(space).__name__}")
-        numbers = torch.arange(max(space.sizes))
+        numbers = torch.arange(max(check_space(space).sizes))
         self.register_buffer("impossible", numbers >= torch.tensor(space.sizes)[:, None])
 
     @abstractmethod

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from rac_helpers._check import check_generator, check_int, check_number
-from rac_helpers.nas.space import Genome, Space
+from rac_helpers.nas.space import Genome, Space, check_space
 from rac_helpers.sweep import sweep
 
 Score = Callable[[Genome], float]
@@ -49,9 +49,7 @@ class Strategy(ABC):
     _told: int = 0  # how many trials, by those that have parents
 
     def __init__(self, space: Space, *, generator: torch.Generator) -> None:
-        if not isinstance(space, Space):
-            raise TypeError(f"space must be a Space, got {type(space).__name__}")
-        self.space = space
+        self.space = check_space(space)
         self.generator = check_generator(generator)
 
     @abstractmethod

@@ -247,3 +247,17 @@ def _checked_gene(gene: tuple[str, tuple[Choice, ...]]) -> tuple[str, tuple[Choi
 
 def _is_int(value: object) -> bool:
     return isinstance(value, Integral)
+
+
+def check_space(space: Space) -> Space:
+    """Return ``space`` if it is one, else raise.
+
+    Examples
+    --------
+    >>> check_space([("width", (8, 16))])
+    Traceback (most recent call last):
+    TypeError: space must be a Space, got list
+    """
+    if not isinstance(space, Space):
+        raise TypeError(f"space must be a Space, got {type(space).__name__}")
+    return space

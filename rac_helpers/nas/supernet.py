@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from rac_helpers._check import check_int
 from rac_helpers.nas.networks import DIGITS_LARGEST, DIGITS_SPACE, build
-from rac_helpers.nas.space import Genome, Space
+from rac_helpers.nas.space import Genome, Space, check_space
 from rac_helpers.rng import derive_seed, make_generator
 
 
@@ -71,9 +71,7 @@ class Supernet(nn.Module):
         classes: int = 10,
     ) -> None:
         super().__init__()
-        if not isinstance(space, Space):
-            raise TypeError(f"space must be a Space, got {type(space).__name__}")
-        self.space, self.seed = space, check_int("seed", seed, low=0)
+        self.space, self.seed = check_space(space), check_int("seed", seed, low=0)
         self._make = functools.partial(make, classes=classes)
         self._skeletons: dict[Genome, nn.Module] = {}
         self._share_([self._make(space.check(genome), seed=seed) for genome in largest])
